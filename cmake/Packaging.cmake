@@ -1,0 +1,38 @@
+# What `cmake --install` puts where: the library, the command, the header, what pkg-config and
+# find_package(loopfast) need, the manual page and the completions.
+include(CMakePackageConfigHelpers)
+
+set(loopfast_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/loopfast)
+
+if(NOT TARGET loopfast)
+    return()
+endif()
+install(TARGETS loopfast EXPORT loopfastTargets
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES ${PROJECT_SOURCE_DIR}/include/loopfast.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT loopfastTargets NAMESPACE loopfast:: DESTINATION ${loopfast_package_dir})
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/loopfastConfig.cmake.in
+    ${PROJECT_BINARY_DIR}/loopfastConfig.cmake INSTALL_DESTINATION ${loopfast_package_dir})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/loopfastConfigVersion.cmake
+    COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/loopfastConfig.cmake ${PROJECT_BINARY_DIR}/loopfastConfigVersion.cmake
+        DESTINATION ${loopfast_package_dir})
+
+# pkg-config files are relocatable when their directories are given relative to the file itself.
+file(RELATIVE_PATH loopfast_prefix_from_pc
+     /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+configure_file(${PROJECT_SOURCE_DIR}/cmake/loopfast.pc.in ${PROJECT_BINARY_DIR}/loopfast.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/loopfast.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+if(TARGET loopfast_cli)
+    install(TARGETS loopfast_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(FILES ${PROJECT_SOURCE_DIR}/docs/man/loopfast.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+    install(FILES ${PROJECT_SOURCE_DIR}/src/cli/completion/loopfast.bash
+            DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME loopfast)
+    install(FILES ${PROJECT_SOURCE_DIR}/src/cli/completion/loopfast.zsh
+            DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _loopfast)
+    install(FILES ${PROJECT_SOURCE_DIR}/src/cli/completion/loopfast.fish
+            DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d RENAME loopfast.fish)
+endif()

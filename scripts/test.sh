@@ -1,0 +1,62 @@
+# ./dev test: everything that CI runs, in the order of what matters most, inside a total time.
+#
+# A stage that no longer fits into the time is skipped and said to be; it counts neither way. The last line
+# is "N passed, N failed": the tests of every stage, and each stage without tests of its own as one.
+# shellcheck shell=bash
+
+time_limit=${TEST_MINUTES:-24}
+deadline=$((SECONDS + time_limit * 60))
+passed=0
+failed=0
+summary=()
+log_directory=build/test-logs
+mkdir -p $log_directory
+
+left() { echo $((deadline - SECONDS)); }
+
+# stage NAME MINIMUM_SECONDS COMMAND...: runs it with its output shown and kept, and counts.
+stage() {
+    local name=$1 minimum=$2 begin=$SECONDS status=0
+    shift 2
+    if [ "$(left)" -lt "$minimum" ]; then
+        summary+=("$name: SKIPPED, only $(left) s of $time_limit min are left")
+        return 0
+    fi
+    say "$name"
+    local log="$log_directory/$name.log"
+    "$@" 2>&1 | tee "$log" || status=$?
+    # ctest's closing line; "N tests failed out of M", or none for other commands.
+    local counts
+    counts=$(sed -n 's/^[0-9]*% tests passed, \([0-9]*\) tests\? failed out of \([0-9]*\)$/\1 \2/p' "$log" |
+        tail -n 1)
+    if [ -n "$counts" ]; then
+        local bad=${counts% *} all=${counts#* }
+        # A run that was ended by the clock or that failed in another way is one more failure.
+        [ $status -eq 0 ] || [ "$bad" -gt 0 ] || bad=$((bad + 1)) all=$((all + 1))
+        failed=$((failed + bad))
+        passed=$((passed + all - bad))
+        summary+=("$name: $((all - bad)) passed, $bad failed, $((SECONDS - begin)) s")
+    elif [ $status -eq 0 ]; then
+        passed=$((passed + 1))
+        summary+=("$name: passed, $((SECONDS - begin)) s")
+    else
+        failed=$((failed + 1))
+        summary+=("$name: FAILED (status $status), $((SECONDS - begin)) s")
+    fi
+}
+
+# Everything that may run for long gets an end: a hang must fail, not stall CI.
+in_time() { timeout --kill-after=20 "$(left)" "$@"; }
+
+stage build 60 build_tree build
+if [ $failed -eq 0 ]; then
+    stage tests 30 in_time ctest --test-dir build --output-on-failure -j2 --timeout 300 --no-tests=error
+    stage asan 270 in_time ./dev asan
+    stage tsan 270 in_time ./dev tsan
+    stage lint 200 in_time ./dev lint
+fi
+
+echo
+printf '%s\n' "${summary[@]}"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

@@ -1,0 +1,12 @@
+// Whether a process or thread is gone, said of a number that some other process left behind.
+#pragma once
+
+namespace loopfast {
+
+/// True when no thread has the id `id` any more, and when it is that of a process which was killed and that
+/// its parent has not waited for yet: such a one still answers to signals. (Its parent may be the very
+/// process that asks, and wait for the answer.) A number that went to a stranger meanwhile is taken for the
+/// old owner.
+bool is_gone(int id);
+
+}  // namespace loopfast

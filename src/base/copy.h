@@ -1,0 +1,27 @@
+// A copy that survives a bad pointer. Where the kernel answers EFAULT, a plain memcpy would kill the
+// program; so the copy between a program's buffer and a ring is a leaf routine of our own, whose faults the
+// handler in posix/fault.cpp recognises by their program counter and turns into a return value.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace loopfast {
+
+extern "C" {
+/// Copies `size` bytes. @return 0, or 1 when one of the two ranges could not be accessed; then a prefix may
+/// have been copied.
+int loopfast_copy(void* to, const void* from, size_t size) __attribute__((visibility("hidden")));
+/// The routine's code, and where to continue after a fault in it.
+extern const char loopfast_copy_begin[] __attribute__((visibility("hidden")));
+extern const char loopfast_copy_end[] __attribute__((visibility("hidden")));
+extern const char loopfast_copy_fault[] __attribute__((visibility("hidden")));
+}
+
+/// True when `counter`, a program counter at a fault, lies within the copy.
+inline bool in_copy(uintptr_t counter) {
+    return counter >= reinterpret_cast<uintptr_t>(loopfast_copy_begin) &&
+           counter < reinterpret_cast<uintptr_t>(loopfast_copy_end);
+}
+
+}  // namespace loopfast

@@ -1,0 +1,162 @@
+// See hidden.h.
+#include "base/hidden.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include <atomic>
+
+#include "base/lock.h"
+#include "base/syscall.h"
+
+namespace loopfast {
+
+namespace {
+
+// Numbers near a limit of a million would make the kernel's descriptor table megabytes large, and every
+// fork copy it. Numbers are given lowest first, so a program meets 65536 only with as many open at once;
+// then the kernel skips ours like any other number in use.
+constexpr int kHighestBase = 65536;
+constexpr int kRoom = 65536;     // as many hidden descriptors as we ask room for
+constexpr int kInsideShare = 4;  // without room above the limit: at most a quarter of the numbers below it
+constexpr int kWords = (kHighestBase + kRoom) / 64;
+
+std::atomic<uint64_t> hidden_bits[kWords];  // one bit per number; private to the process, copied by fork
+FamilyLock setup;
+bool ready = false;
+bool raised = false;
+int lowest = 0;
+int highest = 0;
+rlimit visible{};
+rlimit actual{};
+
+int prlimit_nofile(const rlimit* set, rlimit* old) {
+    return static_cast<int>(
+        sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, sys::word(const_cast<rlimit*>(set)), sys::word(old)));
+}
+
+void prepare() {
+    if (prlimit_nofile(nullptr, &visible) < 0)
+        return;
+    const rlim_t soft = visible.rlim_cur;
+    const int base = soft > static_cast<rlim_t>(kHighestBase) ? kHighestBase : static_cast<int>(soft);
+    actual = visible;
+    const rlim_t wanted = static_cast<rlim_t>(base) + kRoom;
+    if (soft >= wanted) {
+        lowest = base;
+        highest = base + kRoom;
+    } else {
+        actual.rlim_cur = wanted;
+        if (actual.rlim_max < wanted)
+            actual.rlim_max = wanted;  // allowed with CAP_SYS_RESOURCE only
+        int result = prlimit_nofile(&actual, nullptr);
+        if (result < 0 && visible.rlim_max > soft) {
+            actual = visible;
+            actual.rlim_cur = visible.rlim_max;
+            result = prlimit_nofile(&actual, nullptr);
+        }
+        if (result == 0) {
+            raised = true;
+            lowest = base;
+            highest = static_cast<int>(actual.rlim_cur);
+        } else {
+            actual = visible;
+            lowest = base - base / kInsideShare;
+            highest = base;
+        }
+    }
+    ready = true;
+}
+
+std::atomic<uint64_t>& word_of(int fd) { return hidden_bits[fd / 64]; }
+uint64_t bit_of(int fd) { return uint64_t{1} << (fd % 64); }
+
+}  // namespace
+
+int hide(int fd) {
+    Hold hold(setup);
+    if (!ready)
+        prepare();
+    int moved = -1;
+    if (ready)
+        moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+    sys::close(fd);
+    if (moved < 0)
+        return -1;
+    if (moved >= highest || moved >= kWords * 64) {
+        sys::close(moved);
+        return -1;
+    }
+    // Relaxed: readers only ask about numbers that they were told of in another, ordered way.
+    word_of(moved).fetch_or(bit_of(moved), std::memory_order_relaxed);
+    return moved;
+}
+
+void close_hidden(int fd) {
+    if (fd < 0)
+        return;
+    word_of(fd).fetch_and(~bit_of(fd), std::memory_order_relaxed);
+    sys::close(fd);
+}
+
+bool is_hidden(int fd) {
+    return fd >= 0 && fd < kWords * 64 && (word_of(fd).load(std::memory_order_relaxed) & bit_of(fd)) != 0;
+}
+
+int next_hidden(int from) {
+    for (int fd = from < 0 ? 0 : from; fd < kWords * 64;) {
+        const uint64_t bits = word_of(fd).load(std::memory_order_relaxed) >> (fd % 64);
+        if (bits != 0)
+            return fd + __builtin_ctzll(bits);
+        fd = (fd / 64 + 1) * 64;
+    }
+    return -1;
+}
+
+bool visible_limit(rlimit& limit) {
+    if (!raised)
+        return false;
+    limit = visible;
+    return true;
+}
+
+int set_visible_limit(const rlimit& limit) {
+    Hold hold(setup);
+    if (limit.rlim_cur > limit.rlim_max)
+        return -EINVAL;
+    rlimit wanted = limit;
+    // Ours stays above what the program asks for, as far as the kernel lets it.
+    if (wanted.rlim_cur < actual.rlim_cur)
+        wanted.rlim_cur = actual.rlim_cur;
+    if (wanted.rlim_max < actual.rlim_max)
+        wanted.rlim_max = actual.rlim_max;
+    if (limit.rlim_max > visible.rlim_max) {
+        // Raising a hard limit is the kernel's to judge, against the one that the program knows.
+        rlimit judged{visible.rlim_cur, limit.rlim_max};
+        if (judged.rlim_max < actual.rlim_cur)
+            judged.rlim_max = actual.rlim_max;
+        const int result = prlimit_nofile(&judged, nullptr);
+        if (result < 0)
+            return result;
+    }
+    const int result = prlimit_nofile(&wanted, nullptr);
+    if (result < 0)
+        return result;
+    visible = limit;
+    actual = wanted;
+    return 0;
+}
+
+void lower_limit_for_exec() {
+    if (raised)
+        prlimit_nofile(&visible, nullptr);
+}
+
+void raise_limit_after_exec() {
+    if (raised)
+        prlimit_nofile(&actual, nullptr);
+}
+
+void hidden_after_fork_in_child() { setup.reset(); }
+
+}  // namespace loopfast

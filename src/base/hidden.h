@@ -1,0 +1,39 @@
+// Descriptors of our own, out of the program's way: close-on-exec, above every number that the program
+// could be given under the limit it started with, and immune to "close everything" loops.
+//
+// The kernel hands out the lowest free number below the soft limit, so room above it exists only after the
+// limit was raised. That is done when the first descriptor has to be hidden, never in a process that stays
+// without; getrlimit() goes on showing the program the limit it knows (posix/limits.cpp).
+#pragma once
+
+#include <sys/resource.h>
+
+namespace loopfast {
+
+/// Moves `fd` to a hidden number and closes `fd`. @return the new number, or -1 (then `fd` is closed too):
+/// no room for one more, and the connection simply stays on the slow path.
+int hide(int fd);
+
+/// Closes a hidden descriptor.
+void close_hidden(int fd);
+
+/// True when `fd` is one of ours, that the program must not touch.
+bool is_hidden(int fd);
+
+/// The lowest hidden number in use at or above `from`, or -1.
+int next_hidden(int from);
+
+/// The limits the program believes in. Each returns false when the kernel's are the truth (nothing was
+/// raised); otherwise fills or replaces what the program sees.
+bool visible_limit(rlimit& limit);
+/// The program sets its own limit: keep ours above it. @return 0 or -errno.
+int set_visible_limit(const rlimit& limit);
+
+/// Before exec: the new image inherits the limit the program believes in. After a failed exec: ours again.
+void lower_limit_for_exec();
+void raise_limit_after_exec();
+
+/// In the child of a fork: who was in the middle of hiding a descriptor is a thread of the parent.
+void hidden_after_fork_in_child();
+
+}  // namespace loopfast

@@ -1,0 +1,87 @@
+// See processes.h.
+#include "cli/processes.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+namespace loopfast::cli {
+
+namespace {
+
+constexpr const char* kArenaName = "/memfd:loopfast-family";
+
+std::string read_file(const std::string& path, bool& readable) {
+    std::ifstream file(path, std::ios::binary);
+    readable = file.good();
+    std::string text{std::istreambuf_iterator<char>(file), {}};
+    // Some kernels let one open the maps of a stranger and refuse the reading.
+    readable = readable && !file.bad();
+    return text;
+}
+
+void look_at(pid_t pid, Scan& scan) {
+    const std::string directory = "/proc/" + std::to_string(pid);
+    bool readable = false;
+    const std::string maps = read_file(directory + "/maps", readable);
+    if (!readable) {
+        ++scan.unreadable;
+        return;
+    }
+    auto mappings = arena_mappings(maps);
+    if (mappings.empty())
+        return;
+    std::string program = read_file(directory + "/comm", readable);
+    while (!program.empty() && program.back() == '\n')
+        program.pop_back();
+    // A process chooses its own name; it does not get to send sequences to somebody's terminal.
+    std::replace_if(
+        program.begin(), program.end(), [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
+    scan.processes.push_back({pid, program, std::move(mappings)});
+}
+
+}  // namespace
+
+std::vector<ArenaMapping> arena_mappings(const std::string& maps) {
+    std::vector<ArenaMapping> found;
+    std::istringstream lines(maps);
+    for (std::string line; std::getline(lines, line);) {
+        if (line.find(kArenaName) == std::string::npos)
+            continue;
+        // begin-end permissions offset device inode path
+        uint64_t begin = 0, end = 0, offset = 0, inode = 0;
+        char dash = 0;
+        std::string permissions, device;
+        std::istringstream fields(line);
+        fields >> std::hex >> begin >> dash >> end >> permissions >> offset >> device >> std::dec >> inode;
+        if (fields)
+            found.push_back({begin, end - begin, offset, inode});
+    }
+    return found;
+}
+
+Scan scan_processes(std::optional<pid_t> only) {
+    Scan scan;
+    if (only) {
+        look_at(*only, scan);
+        return scan;
+    }
+    std::vector<pid_t> pids;
+    if (DIR* proc = opendir("/proc")) {
+        while (const dirent* entry = readdir(proc))
+            if (isdigit(static_cast<unsigned char>(entry->d_name[0])) != 0)
+                pids.push_back(static_cast<pid_t>(strtol(entry->d_name, nullptr, 10)));
+        closedir(proc);
+    }
+    std::sort(pids.begin(), pids.end());
+    for (const pid_t pid : pids)
+        look_at(pid, scan);
+    return scan;
+}
+
+}  // namespace loopfast::cli

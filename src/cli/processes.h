@@ -1,0 +1,38 @@
+// The processes that have loopfast in them: those with its arena mapped, as /proc tells.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace loopfast::cli {
+
+/// One mapping of the arena that a process and its forked relatives share.
+struct ArenaMapping {
+    uint64_t address;
+    uint64_t size;
+    uint64_t offset;  ///< in the memfd
+    uint64_t inode;   ///< relatives map the same one
+};
+
+struct LoopfastProcess {
+    pid_t pid;
+    std::string program;
+    std::vector<ArenaMapping> mappings;
+};
+
+struct Scan {
+    std::vector<LoopfastProcess> processes;  ///< in the order of their ids
+    int unreadable = 0;                      ///< processes that the caller may not inspect
+};
+
+/// Looks at every process, or at one.
+Scan scan_processes(std::optional<pid_t> only);
+
+/// The mappings of the arena in the text of a /proc/PID/maps.
+std::vector<ArenaMapping> arena_mappings(const std::string& maps);
+
+}  // namespace loopfast::cli

@@ -1,0 +1,162 @@
+// See program.h.
+#include "cli/program.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "cli/failure.h"
+
+namespace loopfast::cli {
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr uint16_t kOurMachine = EM_X86_64;
+#elif defined(__aarch64__)
+constexpr uint16_t kOurMachine = EM_AARCH64;
+#else
+#error "loopfast has no lane for this architecture"
+#endif
+
+constexpr const char* kStatic =
+    "it is statically linked, and the dynamic loader, which would load loopfast into it, takes no part in it";
+
+/// Why this user's execution of the file would be a secure one, in which the loader ignores us.
+std::string why_privileged(const std::string& path) {
+    struct stat status {};
+    if (stat(path.c_str(), &status) != 0)
+        return "";
+    if ((status.st_mode & S_ISUID) != 0 && status.st_uid != getuid())
+        return "it is setuid, and the dynamic loader preloads nothing into programs that change their user";
+    if ((status.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && status.st_gid != getgid())
+        return "it is setgid, and the dynamic loader preloads nothing into programs that change their group";
+    if (geteuid() != 0 && getxattr(path.c_str(), "security.capability", nullptr, 0) > 0)
+        return "it has file capabilities, and the dynamic loader preloads nothing into such programs";
+    return "";
+}
+
+std::string why_wrong_elf(std::ifstream& file, const Elf64_Ehdr& header) {
+    if (header.e_ident[EI_CLASS] == ELFCLASS32)
+        return "it is a 32-bit program, and libloopfast.so is a 64-bit library";
+    if (header.e_machine != kOurMachine)
+        return "it is built for another architecture than libloopfast.so";
+    for (unsigned i = 0; i < header.e_phnum; ++i) {
+        Elf64_Phdr segment{};
+        file.seekg(static_cast<std::streamoff>(header.e_phoff + uint64_t{i} * header.e_phentsize));
+        if (!file.read(reinterpret_cast<char*>(&segment), sizeof segment))
+            return "";
+        if (segment.p_type == PT_INTERP)
+            return "";
+    }
+    return kStatic;
+}
+
+/// The interpreter of a script's first line; empty if there is none.
+std::string interpreter(std::ifstream& file) {
+    file.clear();
+    file.seekg(2);
+    std::string line;
+    std::getline(file, line);
+    std::istringstream words(line);
+    std::string first;
+    words >> first;
+    return first;
+}
+
+}  // namespace
+
+std::string find_program(const std::string& name) {
+    std::vector<std::string> candidates;
+    if (name.find('/') != std::string::npos) {
+        candidates.push_back(name);
+    } else {
+        const char* path = getenv("PATH");
+        std::istringstream directories(path != nullptr ? path : "/usr/local/bin:/usr/bin:/bin");
+        for (std::string directory; std::getline(directories, directory, ':');)
+            candidates.push_back((directory.empty() ? "." : directory) + "/" + name);
+    }
+    std::string refused;
+    for (const std::string& candidate : candidates) {
+        struct stat status {};
+        if (stat(candidate.c_str(), &status) != 0)
+            continue;
+        if (S_ISREG(status.st_mode) && access(candidate.c_str(), X_OK) == 0)
+            return candidate;
+        if (refused.empty() && (S_ISREG(status.st_mode) || candidates.size() == 1))
+            refused = candidate + (S_ISDIR(status.st_mode) ? ": a directory; expected a program"
+                                                           : ": not executable; see chmod(1)");
+    }
+    if (!refused.empty())
+        throw Failure(kCannotExecute, refused);
+    throw Failure(kNotFound, name.find('/') != std::string::npos
+                                 ? fmt::format("{}: there is no such file", name)
+                                 : fmt::format("{}: there is no such program in PATH", name));
+}
+
+std::string why_not_preloadable(const std::string& path) {
+    std::string current = path;
+    // The kernel follows a script's interpreter, which may be a script itself, four times.
+    for (int depth = 0; depth < 5; ++depth) {
+        std::ifstream file(current, std::ios::binary);
+        Elf64_Ehdr header{};
+        file.read(reinterpret_cast<char*>(&header), sizeof header);
+        const auto size = file.gcount();
+        if (size >= 2 && std::memcmp(header.e_ident, "#!", 2) == 0) {
+            // Setuid has no effect on a script; its interpreter's counts.
+            current = interpreter(file);
+            continue;
+        }
+        if (std::string privileged = why_privileged(current); !privileged.empty())
+            return privileged;
+        if (size < EI_NIDENT || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
+            return "";
+        return why_wrong_elf(file, header);
+    }
+    return "";
+}
+
+std::string own_path() {
+    std::error_code error;
+    std::string path = std::filesystem::read_symlink("/proc/self/exe", error).string();
+    if (error)
+        throw Failure(kFailed, "/proc/self/exe cannot be read: is /proc mounted? " + error.message());
+    return path;
+}
+
+std::string find_library() {
+    std::error_code ignored;
+    if (const char* named = getenv("LOOPFAST_LIBRARY"); named != nullptr && *named != 0) {
+        const auto path = std::filesystem::absolute(named, ignored);
+        if (access(path.c_str(), R_OK) == 0)
+            return path.string();
+        throw Failure(kFailed, fmt::format("LOOPFAST_LIBRARY={}: {}", named, strerror(errno)));
+    }
+    const std::filesystem::path directory = std::filesystem::path(own_path()).parent_path();
+    const std::vector<std::string> places = {"", "../lib", "../lib/" LOOPFAST_MULTIARCH, "../lib64"};
+    std::string looked;
+    for (const std::string& place : places) {
+        for (const char* name : {"libloopfast.so", "libloopfast.so.0"}) {
+            const auto path = (directory / place / name).lexically_normal();
+            if (access(path.c_str(), R_OK) == 0)
+                return path.string();
+        }
+        looked += "\n  " + (directory / place).lexically_normal().string();
+    }
+    throw Failure(kFailed,
+                  "libloopfast.so is not there. Set LOOPFAST_LIBRARY to its path. Looked in:" + looked);
+}
+
+}  // namespace loopfast::cli

@@ -1,0 +1,23 @@
+// The program that `loopfast run` is to start: where it is, and whether a preloaded library can reach it.
+#pragma once
+
+#include <string>
+
+namespace loopfast::cli {
+
+/// The file that `name` stands for, found as a shell finds it. Throws Failure with kNotFound or
+/// kCannotExecute.
+std::string find_program(const std::string& name);
+
+/// Why the dynamic loader would not load us into this file ("statically linked: ..."), or an empty string.
+/// A script is judged by its interpreter. What cannot be read is given the benefit of the doubt.
+std::string why_not_preloadable(const std::string& path);
+
+/// libloopfast.so: LOOPFAST_LIBRARY, or next to this program, or in the lib directories of its prefix.
+/// Throws Failure that lists where it was looked for.
+std::string find_library();
+
+/// This program's own file.
+std::string own_path();
+
+}  // namespace loopfast::cli

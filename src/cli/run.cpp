@@ -1,0 +1,134 @@
+// See run.h.
+#include "cli/run.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "cli/config.h"
+#include "cli/failure.h"
+#include "cli/program.h"
+
+namespace loopfast::cli {
+
+namespace {
+
+std::string absolute(const std::string& path) {
+    std::error_code error;
+    const auto result = std::filesystem::absolute(path, error);
+    return error ? path : result.string();
+}
+
+std::string variable(const char* name) {
+    const char* value = getenv(name);
+    return value != nullptr ? value : "";
+}
+
+/// LD_PRELOAD with us in front; once, also where one `loopfast run` starts another.
+std::string preload_list(const std::string& library) {
+    // The loader separates at these and knows no quoting.
+    if (library.find_first_of(" :") != std::string::npos)
+        throw Failure(kFailed,
+                      fmt::format("{}: LD_PRELOAD takes no path with a space or a colon in it; install "
+                                  "loopfast elsewhere, or name a copy with LOOPFAST_LIBRARY",
+                                  library));
+    std::string list = library;
+    const std::string before = variable("LD_PRELOAD");
+    for (size_t begin = 0; begin < before.size();) {
+        const size_t end = std::min(before.find_first_of(" :", begin), before.size());
+        const std::string entry = before.substr(begin, end - begin);
+        if (!entry.empty() && entry != library)
+            list += ":" + entry;
+        begin = end + 1;
+    }
+    return list;
+}
+
+void explain(const Environment& environment, const std::string& path, const RunOptions& options) {
+    for (const auto& [name, value] : environment)
+        fmt::print("{}={}\n", name, value);
+    fmt::print("program {}\n", path);
+    const std::string reason = why_not_preloadable(path);
+    if (!reason.empty())
+        fmt::print("loopfast has no effect on it: {}{}\n", reason,
+                   options.force ? "" : "; it would not be started without --force");
+}
+
+}  // namespace
+
+Environment make_environment(const RunOptions& options, const std::string& library) {
+    // An option that was not given is what the environment says.
+    const auto decided = [](const std::optional<std::string>& option, const char* name) {
+        return option ? *option : variable(name);
+    };
+    const std::string spin = decided(options.spin, "LOOPFAST_SPIN");
+    const std::string threshold = decided(options.threshold, "LOOPFAST_THRESHOLD");
+    const std::string log = decided(options.log, "LOOPFAST_LOG");
+    std::string config = decided(options.config, "LOOPFAST_CONFIG");
+    if (!spin.empty() && !is_spin(spin))
+        throw Failure(kUsage, fmt::format("{} is \"{}\"; expected {}",
+                                          options.spin ? "--spin" : "LOOPFAST_SPIN", spin, kSpinExpected));
+    if (!threshold.empty() && !is_threshold(threshold))
+        throw Failure(kUsage, fmt::format("{} is \"{}\"; expected {}",
+                                          options.threshold ? "--threshold" : "LOOPFAST_THRESHOLD", threshold,
+                                          kThresholdExpected));
+
+    Environment environment{{"LD_PRELOAD", preload_list(library)}, {"LOOPFAST", "on"}};
+    if (!spin.empty())
+        environment.emplace_back("LOOPFAST_SPIN", spin);
+    if (!threshold.empty())
+        environment.emplace_back("LOOPFAST_THRESHOLD", threshold);
+    if (!log.empty())
+        environment.emplace_back("LOOPFAST_LOG", log == "stderr" ? log : absolute(log));
+    if (config.empty())
+        config = default_config_file();
+    if (!config.empty()) {
+        environment.emplace_back("LOOPFAST_CONFIG", absolute(config));
+        // Read in any case: a mistake is worth knowing of even where the environment has rules already.
+        const std::string rules = compile_rules(read_config(config), !spin.empty(), !threshold.empty());
+        if (variable("LOOPFAST_RULES").empty() || options.config)
+            environment.emplace_back("LOOPFAST_RULES", rules);
+    }
+    return environment;
+}
+
+int run(const RunOptions& options) {
+    const std::string path = find_program(options.command.at(0));
+    const Environment environment = make_environment(options, find_library());
+    if (options.explain) {
+        explain(environment, path, options);
+        return 0;
+    }
+    if (!options.force) {
+        const std::string reason = why_not_preloadable(path);
+        if (!reason.empty())
+            throw Failure(kCannotExecute,
+                          fmt::format("{}: loopfast cannot work in this program: {}.\n"
+                                      "Start it without loopfast, or with --force to start it all the same.",
+                                      path, reason));
+    }
+    for (const auto& [name, value] : environment)
+        setenv(name.c_str(), value.c_str(), 1);
+    std::vector<char*> arguments;
+    for (const std::string& argument : options.command)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+    execv(path.c_str(), arguments.data());
+    // What a shell does with a file that has no "#!" line: gives it to sh.
+    if (errno == ENOEXEC) {
+        arguments[0] = const_cast<char*>(path.c_str());
+        arguments.insert(arguments.begin(), const_cast<char*>("sh"));
+        execv("/bin/sh", arguments.data());
+    }
+    const int error = errno;
+    throw Failure(error == ENOENT ? kNotFound : kCannotExecute,
+                  fmt::format("{}: {}{}", path, strerror(error),
+                              error == ENOENT ? " (its interpreter is missing)" : ""));
+}
+
+}  // namespace loopfast::cli

@@ -1,0 +1,266 @@
+// Calls between streams and files: sendfile, splice, stdio; and the calls that make descriptors of other
+// kinds, whose numbers may have belonged to a stream that was closed where we could not see it.
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "posix/posix.h"
+#include "stream/sleep.h"
+#include "wait/blocking.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr size_t kChunk = 16384;
+
+size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+long send_bytes(Stream& stream, int fd, const void* data, size_t size, int flags) {
+    const iovec part{const_cast<void*>(data), size};
+    return send(stream, fd, Buffers(&part, 1), size, flags);
+}
+
+/// sendfile onto a ring: read from the file, at the offset given or the file's own, and send.
+ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t size) {
+    unsigned char chunk[kChunk];
+    size_t done = 0;
+    while (done < size) {
+        const size_t wanted = smaller(kChunk, size - done);
+        // Read at a position, so that what is not sent has not been taken either.
+        const off_t position = offset != nullptr ? *offset : lseek(in, 0, SEEK_CUR);
+        if (position < 0)
+            return done > 0 ? static_cast<ssize_t>(done) : -1;
+        const ssize_t got = pread(in, chunk, wanted, position);
+        if (got <= 0)
+            return done > 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
+        const long sent = send_bytes(stream, out, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
+        if (sent < 0)
+            return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(sent);
+        if (offset != nullptr)
+            *offset += sent;
+        else
+            lseek(in, sent, SEEK_CUR);
+        done += static_cast<size_t>(sent);
+        if (sent < got)
+            break;
+    }
+    return static_cast<ssize_t>(done);
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) noexcept {
+    Stream* const stream = find_stream(out);
+    if (stream == nullptr)
+        return real::sendfile(out, in, offset, size);
+    if (!stream->fused()) {
+        before_kernel_send(*stream, out, size);
+        KernelSend scope(*stream);
+        if (scope.allowed() && !stream->fused()) {
+            const ssize_t result = real::sendfile(out, in, offset, size);
+            scope.count(result);
+            return result;
+        }
+    }
+    return sendfile_stream(*stream, out, in, offset, size);
+}
+LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size) noexcept {
+    return sendfile(out, in, offset, size);
+}
+
+namespace {
+
+/// A stream into a pipe: look at the bytes, write what the pipe takes, then take as many.
+ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags) {
+    // SPLICE_F_NONBLOCK is about the pipe alone; the stream waits as its O_NONBLOCK says. A pipe that is
+    // writable takes a page without waiting.
+    constexpr size_t kPage = 4096;
+    const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0;
+    if (!pipe_waits && (sys::ready_now(out, POLLOUT) & (POLLOUT | POLLERR)) == 0)
+        return returned<ssize_t>(-EAGAIN);
+    unsigned char chunk[kChunk];
+    const iovec part{chunk, smaller(size, pipe_waits ? kChunk : kPage)};
+    Buffers to(&part, 1);
+    const long seen = receive(stream, in, &to, part.iov_len, MSG_PEEK);
+    if (seen <= 0)
+        return returned<ssize_t>(seen);
+    const ssize_t written = real::write(out, chunk, static_cast<size_t>(seen));
+    if (written > 0)
+        receive(stream, in, nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
+    return written;
+}
+
+/// A pipe into a stream: take no more from the pipe than there is room for.
+ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) {
+    unsigned char chunk[kChunk];
+    size_t room = kChunk;
+    if (stream.out_in_ring()) {
+        const uint64_t limit = send_limit(stream);
+        const uint64_t used = stream.writer().in_flight(true);
+        room = used < limit ? smaller(kChunk, limit - used) : 0;
+    }
+    const bool waits =
+        (flags & SPLICE_F_NONBLOCK) == 0 && stream.shared->nonblocking.load(std::memory_order_relaxed) == 0;
+    if (room == 0 && !waits)
+        return returned<ssize_t>(-EAGAIN);
+    const ssize_t got = real::read(in, chunk, smaller(size, room > 0 ? room : kChunk));
+    if (got <= 0)
+        return got;
+    return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), 0));
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
+                               unsigned flags) {
+    Stream* const from = find_stream(in);
+    Stream* const to = find_stream(out);
+    if ((from == nullptr && to == nullptr) || in_offset != nullptr || out_offset != nullptr)
+        return real::splice(in, in_offset, out, out_offset, size, flags);
+    if (from != nullptr && !from->fused()) {
+        KernelReceive scope(*from);
+        if (scope.allowed()) {
+            const ssize_t result = real::splice(in, nullptr, out, nullptr, size, flags);
+            scope.count(result, 0);
+            return result;
+        }
+    } else if (to != nullptr && !to->fused()) {
+        KernelSend scope(*to);
+        if (scope.allowed() && !to->fused()) {
+            const ssize_t result = real::splice(in, nullptr, out, nullptr, size, flags);
+            scope.count(result);
+            return result;
+        }
+    }
+    return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+}
+
+namespace {
+
+// stdio reads and writes inside libc, where we do not see it. A socket that is opened as a FILE before it
+// was fused stays on the kernel lane, one that is fused leaves the ring. Where unread bytes of a peer that is
+// gone forbid that, the FILE is one whose transfers come back to us.
+struct Cookie {
+    int fd;
+};
+
+ssize_t cookie_read(void* cookie, char* buffer, size_t size) {
+    return ::read(static_cast<Cookie*>(cookie)->fd, buffer, size);
+}
+ssize_t cookie_write(void* cookie, const char* buffer, size_t size) {
+    const ssize_t result = ::write(static_cast<Cookie*>(cookie)->fd, buffer, size);
+    return result < 0 ? 0 : result;
+}
+int cookie_close(void* cookie) {
+    const int result = close_descriptor(static_cast<Cookie*>(cookie)->fd);
+    delete static_cast<Cookie*>(cookie);
+    return result;
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC FILE* fdopen(int fd, const char* mode) noexcept {
+    Stream* const stream = find_stream(fd);
+    if (stream != nullptr) {
+        if (!leave(*stream, fd, Reason::kOption)) {
+            cookie_io_functions_t functions{cookie_read, cookie_write, nullptr, cookie_close};
+            return fopencookie(new Cookie{fd}, mode, functions);
+        }
+    }
+    return real::fdopen(fd, mode);
+}
+
+LOOPFAST_PUBLIC int fclose(FILE* file) {
+    const int error = errno;
+    const int fd = fileno(file);
+    errno = error;
+    if (fd < 0 || find(fd).kind() == EntryKind::kNone)
+        return real::fclose(file);
+    const TableEntry entry = before_close(fd);
+    const int result = real::fclose(file);
+    const int closing_error = errno;
+    after_close(fd, entry);
+    errno = closing_error;
+    return result;
+}
+
+namespace {
+
+/// A number the kernel just gave out: nothing of ours can be behind it any more.
+template <typename Result> Result fresh(Result fd) {
+    if (fd >= 0)
+        appeared(static_cast<int>(fd));
+    return fd;
+}
+
+template <typename Function> Function next(const char* name, Function& cached) {
+    if (cached == nullptr)
+        cached = reinterpret_cast<Function>(real::next_symbol(name));
+    return cached;
+}
+
+}  // namespace
+
+#define LOOPFAST_FRESH(name, parameters, arguments)  \
+    LOOPFAST_PUBLIC int name parameters noexcept {   \
+        static int(*cached) parameters = nullptr;    \
+        return fresh(next(#name, cached) arguments); \
+    }
+
+LOOPFAST_FRESH(eventfd, (unsigned value, int flags), (value, flags))
+LOOPFAST_FRESH(timerfd_create, (clockid_t clock, int flags), (clock, flags))
+LOOPFAST_FRESH(signalfd, (int fd, const sigset_t* mask, int flags), (fd, mask, flags))
+LOOPFAST_FRESH(inotify_init, (), ())
+LOOPFAST_FRESH(inotify_init1, (int flags), (flags))
+LOOPFAST_FRESH(memfd_create, (const char* name, unsigned flags), (name, flags))
+
+LOOPFAST_PUBLIC int pipe2(int* fds, int flags) noexcept {
+    static int (*cached)(int*, int) = nullptr;
+    const int result = next("pipe2", cached)(fds, flags);
+    if (result == 0) {
+        fresh(fds[0]);
+        fresh(fds[1]);
+    }
+    return result;
+}
+LOOPFAST_PUBLIC int pipe(int* fds) noexcept { return pipe2(fds, 0); }
+
+LOOPFAST_PUBLIC int socketpair(int family, int type, int protocol, int* fds) noexcept {
+    static int (*cached)(int, int, int, int*) = nullptr;
+    const int result = next("socketpair", cached)(family, type, protocol, fds);
+    if (result == 0) {
+        fresh(fds[0]);
+        fresh(fds[1]);
+    }
+    return result;
+}
+
+namespace {
+
+bool takes_mode(int flags) { return (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE; }
+
+}  // namespace
+
+#define LOOPFAST_OPEN(name, at_parameters, at_arguments)                            \
+    LOOPFAST_PUBLIC int name at_parameters {                                        \
+        using Function = int(*) at_parameters;                                      \
+        static Function cached = nullptr;                                           \
+        __builtin_va_list list;                                                     \
+        __builtin_va_start(list, flags);                                            \
+        const mode_t mode = takes_mode(flags) ? __builtin_va_arg(list, mode_t) : 0; \
+        __builtin_va_end(list);                                                     \
+        return fresh(next(#name, cached) at_arguments);                             \
+    }
+
+LOOPFAST_OPEN(open, (const char* path, int flags, ...), (path, flags, mode))
+LOOPFAST_OPEN(open64, (const char* path, int flags, ...), (path, flags, mode))
+LOOPFAST_OPEN(openat, (int at, const char* path, int flags, ...), (at, path, flags, mode))
+LOOPFAST_OPEN(openat64, (int at, const char* path, int flags, ...), (at, path, flags, mode))
+
+}  // namespace loopfast

@@ -1,0 +1,64 @@
+// The limit on descriptors, as the program knows it: see base/hidden.h.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/hidden.h"
+#include "posix/posix.h"
+
+namespace loopfast {
+
+namespace {
+/// The header promises that nobody passes a null pointer here, and the compiler would believe it; programs
+/// do, and the kernel says EFAULT.
+bool is_given(const void* pointer) {
+    const void* volatile unpromised = pointer;
+    return unpromised != nullptr;
+}
+}  // namespace
+
+LOOPFAST_PUBLIC int getrlimit(__rlimit_resource_t resource, rlimit* limit) noexcept {
+    if (resource == RLIMIT_NOFILE && is_given(limit) && visible_limit(*limit))
+        return 0;
+    return real::getrlimit(resource, limit);
+}
+LOOPFAST_PUBLIC int getrlimit64(__rlimit_resource_t resource, rlimit64* limit) noexcept {
+    return getrlimit(resource, reinterpret_cast<rlimit*>(limit));
+}
+
+LOOPFAST_PUBLIC int setrlimit(__rlimit_resource_t resource, const rlimit* limit) noexcept {
+    rlimit visible;
+    if (resource == RLIMIT_NOFILE && is_given(limit) && visible_limit(visible))
+        return returned<int>(set_visible_limit(*limit));
+    return real::setrlimit(resource, limit);
+}
+LOOPFAST_PUBLIC int setrlimit64(__rlimit_resource_t resource, const rlimit64* limit) noexcept {
+    return setrlimit(resource, reinterpret_cast<const rlimit*>(limit));
+}
+
+LOOPFAST_PUBLIC int prlimit(pid_t pid, enum __rlimit_resource resource, const rlimit* limit,
+                            rlimit* old) noexcept {
+    rlimit visible;
+    if (resource != RLIMIT_NOFILE || (pid != 0 && pid != sys::getpid()) || !visible_limit(visible))
+        return real::prlimit(pid, resource, limit, old);
+    if (limit != nullptr) {
+        const int result = set_visible_limit(*limit);
+        if (result < 0)
+            return returned<int>(result);
+    }
+    if (old != nullptr)
+        *old = visible;
+    return 0;
+}
+LOOPFAST_PUBLIC int prlimit64(pid_t pid, enum __rlimit_resource resource, const rlimit64* limit,
+                              rlimit64* old) noexcept {
+    return prlimit(pid, resource, reinterpret_cast<const rlimit*>(limit), reinterpret_cast<rlimit*>(old));
+}
+
+LOOPFAST_PUBLIC int getdtablesize() noexcept {
+    rlimit limit{};
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < INT32_MAX
+               ? static_cast<int>(limit.rlim_cur)
+               : INT32_MAX;
+}
+
+}  // namespace loopfast

@@ -1,0 +1,51 @@
+// The POSIX front door: libc's names, defined again. Rules for the code in this folder:
+//
+//   1. Each wrapper does the same things in the same order: find the entry; if there is none, call the real
+//      function and nothing else; if there is one, call the layer below, translate its -errno.
+//   2. Nothing here knows a lane, a ring or a link.
+//   3. errno is changed only where the function fails.
+//   4. No allocation, no lock held over a call into libc, nothing that a signal handler could not do.
+//   5. A call made before our constructor works: real:: resolves itself, and the table is empty then.
+#pragma once
+
+#include <errno.h>
+
+#include "base/real.h"
+#include "stream/stream.h"
+#include "table/table.h"
+
+#define LOOPFAST_PUBLIC extern "C" __attribute__((visibility("default")))
+
+namespace loopfast {
+
+/// The way a function of libc reports: -1 and errno, or the value.
+template <typename Result> Result returned(long result) {
+    if (result < 0) [[unlikely]] {
+        errno = static_cast<int>(-result);
+        return static_cast<Result>(-1);
+    }
+    return static_cast<Result>(result);
+}
+
+/// A stream with bytes to move in user space, or nullptr: then the kernel's call is right.
+inline Stream* fused_stream_of(Stream* stream) {
+    return stream != nullptr && stream->fused() ? stream : nullptr;
+}
+
+/// A descriptor that socket() or accept() just returned is looked at: does its process opt in?
+void socket_made(int fd, int family, int type, int protocol);
+void accepted(int listener, int fd, int family);
+/// After connect() succeeded or is under way.
+void connecting(int fd, const sockaddr* address, socklen_t size);
+
+/// Takes the last part of closing any descriptor: the real close between the two halves of ours.
+int close_descriptor(int fd);
+
+/// Signals: installed at the first fused connection, see fault.cpp.
+void install_fault_handlers();
+/// In the child of a fork: another thread of the parent may have been in there.
+void fault_handlers_forked();
+/// Whether what a program passed by pointer can be read: the kernel says EFAULT where we would crash.
+bool readable(const void* memory, size_t size);
+
+}  // namespace loopfast

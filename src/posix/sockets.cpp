@@ -1,0 +1,244 @@
+// The calls that make, connect, accept, end and configure sockets.
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "base/clock.h"
+#include "policy/policy.h"
+#include "posix/posix.h"
+#include "stream/sleep.h"
+
+#ifndef SOL_TCP
+#define SOL_TCP 6
+#endif
+
+namespace loopfast {
+
+namespace {
+
+bool internet(int family) { return family == AF_INET || family == AF_INET6; }
+
+/// The listening side's port decides which rules apply.
+Decision decision_for(int fd, Role role) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    auto* const address = reinterpret_cast<sockaddr*>(&storage);
+    Endpoint endpoint;
+    const int result = role == Role::kConnector ? sys::getpeername(fd, address, &size)
+                                                : sys::getsockname(fd, address, &size);
+    if (result < 0 || !to_endpoint(address, size, endpoint))
+        return decide(0);
+    return decide(__builtin_bswap16(endpoint.port));
+}
+
+/// Begins a connection on `stream` if it is opted in by itself or by the process.
+void begin(Stream& stream, int fd, Role role, bool marked) {
+    SharedHalf& shared = *stream.shared;
+    const Decision decision = decide_needs_port() ? decision_for(fd, role) : decide(0);
+    const bool on = (marked || decision.on) && shared.opted_out.load(std::memory_order_relaxed) == 0;
+    if (on) {
+        install_fault_handlers();
+        begin_connection(stream, fd, role, marked ? 0 : decision.threshold);
+        return;
+    }
+    stream.role = role;
+    refuse(stream, Reason::kPolicy);
+}
+
+}  // namespace
+
+void socket_made(int fd, int family, int type, int protocol) {
+    constexpr int kTypeMask = 0xf;
+    if (any_opted_in() && internet(family) && (type & kTypeMask) == SOCK_STREAM &&
+        (protocol == 0 || protocol == IPPROTO_TCP))
+        make_stream(fd);
+}
+
+void accepted(int listener, int fd, int family) {
+    Stream* const parent = find_stream(listener);
+    const bool marked = parent != nullptr && parent->shared->opted_in.load(std::memory_order_relaxed) != 0;
+    const bool unmarked = parent != nullptr && parent->shared->opted_out.load(std::memory_order_relaxed) != 0;
+    if (!internet(family) || unmarked || (!marked && !any_opted_in()))
+        return;
+    Stream* const stream = make_stream(fd);
+    if (stream == nullptr)
+        return;
+    if (marked)
+        stream->shared->opted_in.store(1, std::memory_order_relaxed);
+    stream->shared->send_size.store(parent != nullptr ? parent->shared->send_size.load() : 0);
+    stream->shared->receive_size.store(parent != nullptr ? parent->shared->receive_size.load() : 0);
+    begin(*stream, fd, Role::kAcceptor, marked);
+}
+
+void connecting(int fd, const sockaddr* address, socklen_t size) {
+    Stream* const stream = find_stream(fd);
+    Endpoint endpoint;
+    if (stream == nullptr || stream->state() != State::kIdle || !to_endpoint(address, size, endpoint))
+        return;
+    begin(*stream, fd, Role::kConnector, stream->shared->opted_in.load(std::memory_order_relaxed) != 0);
+}
+
+LOOPFAST_PUBLIC int socket(int family, int type, int protocol) noexcept {
+    const int fd = sys::socket(family, type, protocol);
+    if (fd < 0)
+        return returned<int>(fd);
+    appeared(fd);
+    socket_made(fd, family, type, protocol);
+    return fd;
+}
+
+LOOPFAST_PUBLIC int connect(int fd, const sockaddr* address, socklen_t size) {
+    const int result = real::connect(fd, address, size);
+    if (find_stream(fd) == nullptr)
+        return result;
+    const int error = errno;
+    // Under way counts: over loopback a non-blocking connect has often succeeded by now, and an
+    // interrupted one goes on by itself.
+    if (result == 0 || error == EINPROGRESS || error == EINTR)
+        connecting(fd, address, size);
+    errno = error;
+    return result;
+}
+
+namespace {
+
+/// The kernel fills an address of ours when the program wants none: the family is all we need.
+template <typename Accept> int accept_with(int listener, sockaddr* address, socklen_t* size, Accept accept) {
+    Stream* const parent = find_stream(listener);
+    if (parent == nullptr && !any_opted_in()) [[likely]] {
+        const int fd = accept(address, size);
+        if (fd >= 0)
+            appeared(fd);
+        return fd;
+    }
+    sockaddr_storage own;
+    socklen_t own_size = sizeof own;
+    const bool wanted = address != nullptr && size != nullptr && *size >= sizeof(sa_family_t);
+    const int fd = wanted ? accept(address, size) : accept(reinterpret_cast<sockaddr*>(&own), &own_size);
+    if (fd < 0)
+        return fd;
+    const int error = errno;
+    appeared(fd);
+    accepted(listener, fd, wanted ? address->sa_family : own.ss_family);
+    errno = error;
+    return fd;
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC int accept(int listener, sockaddr* address, socklen_t* size) {
+    return accept_with(listener, address, size,
+                       [&](sockaddr* a, socklen_t* s) { return real::accept(listener, a, s); });
+}
+
+LOOPFAST_PUBLIC int accept4(int listener, sockaddr* address, socklen_t* size, int flags) {
+    return accept_with(listener, address, size,
+                       [&](sockaddr* a, socklen_t* s) { return real::accept4(listener, a, s, flags); });
+}
+
+LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
+    Stream* const stream = find_stream(fd);
+    if (stream == nullptr)
+        return real::shutdown(fd, how);
+    before_shutdown(*stream, fd, how);
+    const int result = real::shutdown(fd, how);
+    if (result == 0)
+        after_shutdown(*stream, how);
+    return result;
+}
+
+namespace {
+
+int64_t duration_of(const void* value, socklen_t size) {
+    timeval time{};
+    if (size < sizeof time)
+        return kForever;
+    memcpy(&time, value, sizeof time);
+    return time.tv_sec == 0 && time.tv_usec == 0 ? kForever
+                                                 : time.tv_sec * 1'000'000'000LL + time.tv_usec * 1000LL;
+}
+
+/// What the kernel made of a size is what counts: it doubles and clamps.
+uint64_t size_of(int fd, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    return sys::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 && value > 0
+               ? static_cast<uint64_t>(value)
+               : 0;
+}
+
+void option_set(Stream& stream, int fd, int level, int name, const void* value, socklen_t size) {
+    SharedHalf& shared = *stream.shared;
+    if (level != SOL_SOCKET)
+        return;
+    switch (name) {
+    case SO_RCVTIMEO:
+        shared.receive_timeout.store(duration_of(value, size), std::memory_order_relaxed);
+        break;
+    case SO_SNDTIMEO:
+        shared.send_timeout.store(duration_of(value, size), std::memory_order_relaxed);
+        break;
+    case SO_RCVLOWAT: {
+        int bytes = 0;
+        socklen_t length = sizeof bytes;
+        if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) == 0)
+            shared.low_water.store(static_cast<uint32_t>(bytes), std::memory_order_relaxed);
+        break;
+    }
+    case SO_SNDBUF:
+    case SO_SNDBUFFORCE:
+        shared.send_size.store(size_of(fd, SO_SNDBUF), std::memory_order_relaxed);
+        break;
+    case SO_RCVBUF:
+    case SO_RCVBUFFORCE:
+        shared.receive_size.store(size_of(fd, SO_RCVBUF), std::memory_order_relaxed);
+        if (stream.fused())
+            stream.our_words().receive_size.store(shared.receive_size.load(), std::memory_order_relaxed);
+        break;
+    default:
+        break;
+    }
+}
+
+/// The kernel's counts, and what went through the rings.
+void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
+    // Harmless: numbers for the program to read, about its own connection.
+    const uint64_t out = stream.out().producer.head.load(std::memory_order_relaxed).harmless();
+    const uint64_t in = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const auto add = [&](size_t offset, uint64_t bytes) {
+        uint64_t count;
+        if (offset + sizeof count > size)
+            return;
+        memcpy(&count, static_cast<char*>(value) + offset, sizeof count);
+        count += bytes;
+        memcpy(static_cast<char*>(value) + offset, &count, sizeof count);
+    };
+    add(offsetof(tcp_info, tcpi_bytes_acked), out);
+    add(offsetof(tcp_info, tcpi_bytes_sent), out);
+    add(offsetof(tcp_info, tcpi_bytes_received), in);
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
+    const int result = real::setsockopt(fd, level, name, value, size);
+    if (result == 0)
+        if (Stream* const stream = find_stream(fd))
+            option_set(*stream, fd, level, name, value, size);
+    return result;
+}
+
+LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+    const int result = real::getsockopt(fd, level, name, value, size);
+    if (result == 0 && level == SOL_TCP && name == TCP_INFO)
+        if (Stream* const stream = fused_stream_of(find_stream(fd)))
+            correct_tcp_info(*stream, value, *size);
+    return result;
+}
+
+}  // namespace loopfast

@@ -1,0 +1,408 @@
+// The calls that move bytes: read and write in all their forms.
+//
+// On a stream that was never fused a call goes to the real function as it is, inside a scope that counts its
+// bytes; those counts are what the hand-over is checked against.
+#include <dlfcn.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "posix/posix.h"
+#include "wait/blocking.h"
+
+namespace loopfast {
+
+namespace {
+
+/// The most one call moves, as in the kernel.
+constexpr size_t kMostBytes = 0x7ffff000;
+
+template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flags, bool& moved, Call call) {
+    moved = false;
+    if (stream.state() == State::kKernel)
+        return call();
+    ssize_t result;
+    int error;
+    {
+        KernelReceive scope(stream);
+        moved = !scope.allowed();
+        if (moved)
+            return -1;
+        result = call();
+        error = errno;
+        scope.count(result, flags);
+    }
+    after_kernel_call(stream, fd);
+    errno = error;
+    return result;
+}
+
+template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size, bool& moved, Call call) {
+    moved = false;
+    if (stream.state() == State::kKernel)
+        return call();
+    before_kernel_send(stream, fd, size);
+    ssize_t result;
+    int error;
+    {
+        KernelSend scope(stream);
+        moved = !scope.allowed() || stream.fused();
+        if (moved)
+            return -1;
+        result = call();
+        error = errno;
+        scope.count(result);
+    }
+    after_kernel_call(stream, fd);
+    errno = error;
+    return result;
+}
+
+/// Sum of the parts, at most what one call moves. As the kernel has it: -EFAULT for a vector that cannot be
+/// read or a part that runs out of the address space, -EINVAL for a negative length, wherever it stands.
+long total_of(const iovec* parts, size_t count) {
+    if (!readable(parts, count * sizeof *parts))
+        return -EFAULT;
+    size_t total = 0;
+    bool beyond = false;
+    for (size_t i = 0; i < count; ++i) {
+        const size_t size = parts[i].iov_len;
+        if (size > SSIZE_MAX)
+            return -EINVAL;
+        beyond = beyond || reinterpret_cast<uintptr_t>(parts[i].iov_base) + size > SSIZE_MAX;
+        total += size < kMostBytes - total ? size : kMostBytes - total;
+    }
+    return beyond ? -EFAULT : static_cast<long>(total);
+}
+
+ssize_t receive_parts(Stream& stream, int fd, const iovec* parts, size_t count, int flags) {
+    const long total = total_of(parts, count);
+    if (total < 0)
+        return returned<ssize_t>(total);
+    Buffers to(parts, count);
+    const bool drop = (flags & MSG_TRUNC) != 0;
+    return returned<ssize_t>(receive(stream, fd, drop ? nullptr : &to, static_cast<size_t>(total), flags));
+}
+
+ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int flags) {
+    const long total = total_of(parts, count);
+    if (total < 0)
+        return returned<ssize_t>(total);
+    return returned<ssize_t>(send(stream, fd, Buffers(parts, count), static_cast<size_t>(total), flags));
+}
+
+/// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring.
+constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE;
+
+ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
+    const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
+    Buffers to(&part, 1);
+    return returned<ssize_t>(
+        receive(stream, fd, (flags & MSG_TRUNC) != 0 ? nullptr : &to, part.iov_len, flags));
+}
+
+ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int flags) {
+    const iovec part{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes};
+    return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags));
+}
+
+}  // namespace
+
+// The shape of all the wrappers below: no entry, or a stream the kernel still serves, or ours.
+#define LOOPFAST_RECEIVE(size, flags, real_call, our_call)                                           \
+    Stream* const stream = find_stream(fd);                                                          \
+    if (stream == nullptr || ((flags)&kKernelFlags) != 0) [[likely]]                                 \
+        return real_call;                                                                            \
+    if (!stream->fused()) {                                                                          \
+        bool moved;                                                                                  \
+        const ssize_t result = kernel_receive(*stream, fd, flags, moved, [&] { return real_call; }); \
+        if (!moved)                                                                                  \
+            return result;                                                                           \
+    }                                                                                                \
+    return our_call
+
+#define LOOPFAST_SEND(size, flags, real_call, our_call)                                          \
+    Stream* const stream = find_stream(fd);                                                      \
+    if (stream == nullptr || ((flags)&kKernelFlags) != 0) [[likely]]                             \
+        return real_call;                                                                        \
+    if (!stream->fused()) {                                                                      \
+        bool moved;                                                                              \
+        const ssize_t result = kernel_send(*stream, fd, size, moved, [&] { return real_call; }); \
+        if (!moved)                                                                              \
+            return result;                                                                       \
+    }                                                                                            \
+    return our_call
+
+LOOPFAST_PUBLIC ssize_t read(int fd, void* buffer, size_t size) {
+    // A read of nothing neither waits nor fails; a recv of nothing does.
+    LOOPFAST_RECEIVE(size, 0, real::read(fd, buffer, size),
+                     size == 0 ? 0 : receive_one(*stream, fd, buffer, size, 0));
+}
+
+LOOPFAST_PUBLIC ssize_t recv(int fd, void* buffer, size_t size, int flags) {
+    LOOPFAST_RECEIVE(size, flags, real::recv(fd, buffer, size, flags),
+                     receive_one(*stream, fd, buffer, size, flags));
+}
+
+namespace {
+
+/// A connected TCP socket names no sender: the kernel leaves the address alone and says that its size is 0.
+ssize_t without_name(ssize_t result, const sockaddr* address, socklen_t* length) {
+    const socklen_t none = 0;
+    const iovec part{length, sizeof none};
+    if (result >= 0 && address != nullptr && !Buffers(&part, 1).copy_out(&none, sizeof none))
+        return returned<ssize_t>(-EFAULT);
+    return result;
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
+                                 socklen_t* length) {
+    LOOPFAST_RECEIVE(size, flags, real::recvfrom(fd, buffer, size, flags, address, length),
+                     without_name(receive_one(*stream, fd, buffer, size, flags), address, length));
+}
+
+LOOPFAST_PUBLIC ssize_t write(int fd, const void* buffer, size_t size) {
+    LOOPFAST_SEND(size, 0, real::write(fd, buffer, size), send_one(*stream, fd, buffer, size, 0));
+}
+
+LOOPFAST_PUBLIC ssize_t send(int fd, const void* buffer, size_t size, int flags) {
+    LOOPFAST_SEND(size, flags, real::send(fd, buffer, size, flags),
+                  send_one(*stream, fd, buffer, size, flags));
+}
+
+// On a connected TCP socket the kernel ignores the address.
+LOOPFAST_PUBLIC ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
+                               socklen_t length) {
+    LOOPFAST_SEND(size, flags, real::sendto(fd, buffer, size, flags, address, length),
+                  send_one(*stream, fd, buffer, size, flags));
+}
+
+namespace {
+
+/// A count that the kernel refuses is left for it to refuse.
+bool good_count(int count) { return count >= 0 && count <= IOV_MAX; }
+
+size_t roughly(const iovec* parts, int count) {
+    const long total = good_count(count) ? total_of(parts, static_cast<size_t>(count)) : 0;
+    return total > 0 ? static_cast<size_t>(total) : 0;
+}
+
+ssize_t readv_stream(Stream& stream, int fd, const iovec* parts, int count, int flags) {
+    if (!good_count(count))
+        return returned<ssize_t>(-EINVAL);
+    // A vector of nothing neither waits nor fails, here and in writev_stream.
+    const long total = total_of(parts, static_cast<size_t>(count));
+    if (total <= 0)
+        return returned<ssize_t>(total);
+    Buffers to(parts, static_cast<size_t>(count));
+    return returned<ssize_t>(receive(stream, fd, &to, static_cast<size_t>(total), flags));
+}
+
+ssize_t writev_stream(Stream& stream, int fd, const iovec* parts, int count, int flags) {
+    if (!good_count(count))
+        return returned<ssize_t>(-EINVAL);
+    const long total = total_of(parts, static_cast<size_t>(count));
+    if (total <= 0)
+        return returned<ssize_t>(total);
+    return returned<ssize_t>(
+        send(stream, fd, Buffers(parts, static_cast<size_t>(count)), static_cast<size_t>(total), flags));
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t readv(int fd, const iovec* parts, int count) {
+    LOOPFAST_RECEIVE(0, 0, real::readv(fd, parts, count), readv_stream(*stream, fd, parts, count, 0));
+}
+
+LOOPFAST_PUBLIC ssize_t writev(int fd, const iovec* parts, int count) {
+    LOOPFAST_SEND(roughly(parts, count), 0, real::writev(fd, parts, count),
+                  writev_stream(*stream, fd, parts, count, 0));
+}
+
+// A socket has no offset: with -1 these are readv and writev with flags, with anything else ESPIPE, which
+// the kernel says best. The flags here are those that it accepts on a socket, whether they mean anything
+// there or not; it refuses all others.
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
+static constexpr int kSocketFlags = RWF_NOWAIT | RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND | RWF_NOAPPEND;
+LOOPFAST_PUBLIC ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
+    if (offset != -1 || (flags & ~kSocketFlags) != 0)
+        return real::preadv2(fd, parts, count, offset, flags);
+    const int message_flags = (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
+    LOOPFAST_RECEIVE(0, message_flags, real::preadv2(fd, parts, count, offset, flags),
+                     readv_stream(*stream, fd, parts, count, message_flags));
+}
+
+LOOPFAST_PUBLIC ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
+    if (offset != -1 || (flags & ~kSocketFlags) != 0)
+        return real::pwritev2(fd, parts, count, offset, flags);
+    const int message_flags = (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
+    LOOPFAST_SEND(roughly(parts, count), message_flags, real::pwritev2(fd, parts, count, offset, flags),
+                  writev_stream(*stream, fd, parts, count, message_flags));
+}
+LOOPFAST_PUBLIC ssize_t preadv64v2(int fd, const iovec* parts, int count, off64_t offset, int flags) {
+    return preadv2(fd, parts, count, offset, flags);
+}
+LOOPFAST_PUBLIC ssize_t pwritev64v2(int fd, const iovec* parts, int count, off64_t offset, int flags) {
+    return pwritev2(fd, parts, count, offset, flags);
+}
+
+namespace {
+
+ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
+    if (!readable(message, sizeof *message))
+        return returned<ssize_t>(-EFAULT);
+    if (message->msg_iovlen > IOV_MAX)
+        return returned<ssize_t>(-EMSGSIZE);
+    const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
+    if (result >= 0) {
+        // What the kernel reports of a TCP socket: no name, no control data.
+        message->msg_namelen = 0;
+        message->msg_controllen = 0;
+        message->msg_flags = flags & MSG_CMSG_CLOEXEC;
+    }
+    return result;
+}
+
+/// What the kernel makes of control data that comes with `message`: it is asked with a message of nothing.
+long judge_control(int fd, const msghdr& message) {
+    msghdr empty{};
+    empty.msg_control = message.msg_control;
+    empty.msg_controllen = message.msg_controllen;
+    const long result = sys::sendmsg(fd, &empty, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return result == -EINVAL || result == -EPERM || result == -EFAULT || result == -ENOBUFS ? result : 0;
+}
+
+ssize_t sendmsg_stream(Stream& stream, int fd, const msghdr* message, int flags) {
+    if (!readable(message, sizeof *message))
+        return returned<ssize_t>(-EFAULT);
+    if (message->msg_controllen != 0) [[unlikely]]
+        if (const long refused = judge_control(fd, *message); refused < 0)
+            return returned<ssize_t>(refused);
+    if (message->msg_iovlen > IOV_MAX)
+        return returned<ssize_t>(-EMSGSIZE);
+    return send_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
+}
+
+size_t roughly(const msghdr* message) {
+    return readable(message, sizeof *message) && message->msg_iovlen <= IOV_MAX
+               ? roughly(message->msg_iov, static_cast<int>(message->msg_iovlen))
+               : 0;
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t recvmsg(int fd, msghdr* message, int flags) {
+    LOOPFAST_RECEIVE(0, flags, real::recvmsg(fd, message, flags),
+                     recvmsg_stream(*stream, fd, message, flags));
+}
+
+namespace {
+
+/// Descriptors that travel to another process: it would not know of the ring.
+void leave_what_is_passed(const msghdr* message) {
+    if (!readable(message->msg_control, message->msg_controllen))
+        return;
+    msghdr* const writable = const_cast<msghdr*>(message);  // CMSG_NXTHDR reads only
+    for (cmsghdr* header = CMSG_FIRSTHDR(writable); header != nullptr;
+         header = CMSG_NXTHDR(writable, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+            header->cmsg_len < CMSG_LEN(0) ||
+            header->cmsg_len >
+                message->msg_controllen - static_cast<size_t>(reinterpret_cast<const char*>(header) -
+                                                              static_cast<const char*>(message->msg_control)))
+            continue;
+        const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; ++i) {
+            int passed;
+            memcpy(&passed, CMSG_DATA(header) + i * sizeof passed, sizeof passed);
+            if (Stream* const stream = find_stream(passed))
+                leave(*stream, passed, Reason::kOption);
+        }
+    }
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+    if (table_detail::limit.load(std::memory_order_relaxed) != 0 && readable(message, sizeof *message) &&
+        message->msg_controllen != 0) [[unlikely]] {
+        const int error = errno;
+        leave_what_is_passed(message);
+        errno = error;
+    }
+    LOOPFAST_SEND(roughly(message), flags, real::sendmsg(fd, message, flags),
+                  sendmsg_stream(*stream, fd, message, flags));
+}
+
+LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
+    if (find_stream(fd) == nullptr)
+        return real::recvmmsg(fd, messages, count, flags, timeout);
+    if (!readable(timeout, timeout != nullptr ? sizeof *timeout : 0))
+        return returned<int>(-EFAULT);
+    if (timeout != nullptr &&
+        (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
+        return returned<int>(-EINVAL);
+    // As the kernel does it: one recvmsg after the other, an error after the first is kept for later calls.
+    const int64_t deadline =
+        timeout == nullptr ? kForever : deadline_after(timeout->tv_sec * 1'000'000'000LL + timeout->tv_nsec);
+    unsigned done = 0;
+    while (done < count) {
+        const ssize_t result = readable(&messages[done], sizeof messages[done])
+                                   ? recvmsg(fd, &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
+                                   : returned<ssize_t>(-EFAULT);
+        if (result < 0)
+            return done > 0 ? static_cast<int>(done) : -1;
+        messages[done++].msg_len = static_cast<unsigned>(result);
+        if ((flags & MSG_WAITFORONE) != 0)
+            flags |= MSG_DONTWAIT;
+        if (timeout != nullptr) {
+            const int64_t left = time_left(deadline);
+            timeout->tv_sec = left / 1'000'000'000LL;
+            timeout->tv_nsec = left % 1'000'000'000LL;
+            if (left == 0)
+                break;
+        }
+    }
+    return static_cast<int>(done);
+}
+
+LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+    if (find_stream(fd) == nullptr)
+        return real::sendmmsg(fd, messages, count, flags);
+    unsigned done = 0;
+    for (; done < count && done < IOV_MAX; ++done) {
+        const ssize_t result = readable(&messages[done], sizeof messages[done])
+                                   ? sendmsg(fd, &messages[done].msg_hdr, flags)
+                                   : returned<ssize_t>(-EFAULT);
+        if (result < 0)
+            return done > 0 ? static_cast<int>(done) : -1;
+        messages[done].msg_len = static_cast<unsigned>(result);
+    }
+    return static_cast<int>(done);
+}
+
+// The names that programs built with _FORTIFY_SOURCE call: the same, after one check of the buffer's size.
+extern "C" [[noreturn]] void __chk_fail(void);
+
+LOOPFAST_PUBLIC ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
+    if (size > room)
+        __chk_fail();
+    return read(fd, buffer, size);
+}
+LOOPFAST_PUBLIC ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t room, int flags) {
+    if (size > room)
+        __chk_fail();
+    return recv(fd, buffer, size, flags);
+}
+LOOPFAST_PUBLIC ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t room, int flags,
+                                       sockaddr* address, socklen_t* length) {
+    if (size > room)
+        __chk_fail();
+    return recvfrom(fd, buffer, size, flags, address, length);
+}
+
+}  // namespace loopfast

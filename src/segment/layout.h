@@ -1,0 +1,104 @@
+// What the two ends of a fused connection share: one control page, then the data of the two rings.
+//
+//     0        header: magic, version, sizes; written by the acceptor before it sends the descriptor
+//     64       one word of state per side
+//     128      direction 0 (connector to acceptor): a line written by its producer, one by its consumer,
+//              one for the two sleepers
+//     320      direction 1 (acceptor to connector): the same
+//     4096     data of direction 0, `capacity` bytes, sparse
+//     4096+c   data of direction 1
+//
+// Positions in a ring count bytes from the first one that was sent through it, and never wrap (2^61 bytes
+// last for centuries). Everything here may be overwritten by a hostile peer at any moment: each word is
+// Untrusted, and the worst a bad value can do is to end this one connection.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "segment/untrusted.h"
+
+namespace loopfast {
+
+constexpr uint64_t kSegmentMagic = 0x3174736166706f6f;  // "oopfast1"
+constexpr uint32_t kSegmentVersion = 1;
+constexpr size_t kControlSize = 4096;
+
+/// The small window, in which a ring lives while its reader keeps up: it stays in the cache.
+constexpr uint64_t kSmallWindow = 256 * 1024;
+/// The data of one direction, in bytes: what the kernel's default buffers would hold; a power of two.
+constexpr uint64_t kDefaultCapacity = 4 * 1024 * 1024;
+constexpr uint64_t kLargestCapacity = 256 * 1024 * 1024;
+
+/// Nobody sleeps.
+constexpr uint64_t kAwake = 0;
+/// Somebody sleeps, and each publication rings: never taken for a sleep that was rung before.
+constexpr uint64_t kAlwaysRing = ~uint64_t{0};
+/// SideWords::closing: it sends no more; or it neither sends nor receives.
+constexpr uint32_t kClosingWrite = 1;
+constexpr uint32_t kClosingBoth = 2;
+/// ProducerLine::turned_away.
+constexpr uint64_t kBothThere = 0;
+constexpr uint64_t kConsumerLeft = 1;
+constexpr uint64_t kProducerDone = 2;
+/// No cut was published yet.
+constexpr uint64_t kNoCut = 0;
+
+struct alignas(64) ProducerLine {
+    Untrusted<uint64_t> head;     ///< position after the last byte published
+    Untrusted<uint64_t> jump[2];  ///< the last two jump records, see ring.h
+    /// The stream offset at which this direction left the kernel lane, plus one; kNoCut before that.
+    /// Stored before the first byte is published.
+    Untrusted<uint64_t> cut;
+    /// Which side turned away from this direction first: kBothThere, kConsumerLeft or kProducerDone. Written
+    /// once, by compare-and-swap; see stream/leave.cpp.
+    Untrusted<uint64_t> turned_away;
+};
+
+struct alignas(64) ConsumerLine {
+    Untrusted<uint64_t> tail;     ///< position after the last byte consumed
+    Untrusted<uint64_t> drained;  ///< names the last backlog that was read: its pages can be given back
+};
+
+/// A sleep's token, or kAwake, or kAlwaysRing. Written by the sleeper, taken away by whoever wakes it.
+struct alignas(64) SleepLine {
+    Untrusted<uint64_t> consumer;  ///< the consumer sleeps until there is data
+    Untrusted<uint64_t> producer;  ///< the producer sleeps until there is room
+};
+
+struct Direction {
+    ProducerLine producer;
+    ConsumerLine consumer;
+    SleepLine sleep;
+};
+
+struct alignas(64) SegmentHeader {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t header_size;
+    uint64_t capacity;  ///< of each direction
+};
+
+/// What one side says of itself; hints only, each believed after the kernel connection agrees.
+struct alignas(32) SideWords {
+    Untrusted<uint32_t> confirmed;  ///< this side maps the segment and will use it
+    Untrusted<uint32_t>
+        closing;              ///< kClosing...: this side closed or shut down: look at the kernel connection
+    Untrusted<uint32_t> cpu;  ///< processor on which this side last ran, plus one
+    /// What this side's SO_RCVBUF adds to what the peer may have in flight. Here and not beside its tail, so
+    /// that a send that needs the limit does not wait for the line that the receiver writes all the time.
+    Untrusted<uint64_t> receive_size;
+};
+
+struct Segment {
+    SegmentHeader header;
+    SideWords side[2];  ///< 0: connector, 1: acceptor
+    Direction direction[2];
+};
+static_assert(sizeof(Segment) <= kControlSize);
+static_assert(offsetof(Segment, direction) == 128);
+static_assert(sizeof(Direction) == 192);
+
+constexpr size_t segment_size(uint64_t capacity) { return kControlSize + 2 * capacity; }
+
+}  // namespace loopfast

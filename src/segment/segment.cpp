@@ -1,0 +1,133 @@
+// See segment.h.
+#include "segment/segment.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <new>
+
+#include "base/syscall.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+namespace loopfast {
+
+namespace {
+
+// Shrinking kills a reader with SIGBUS, growing wastes memory in the maker's name, and a seal that could
+// still be added (F_SEAL_WRITE) would let one end take writing away from the other.
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+// Nobody makes a segment smaller than the default; below four times the small window the ring's arithmetic
+// would know dead ends (room for a poll, none for a send).
+static_assert(kDefaultCapacity >= 4 * kSmallWindow);
+
+bool valid_capacity(uint64_t capacity) {
+    return capacity >= kDefaultCapacity && capacity <= kLargestCapacity && (capacity & (capacity - 1)) == 0;
+}
+
+MappedSegment map(int fd, uint64_t capacity) {
+    void* const memory =
+        sys::mmap(nullptr, segment_size(capacity), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (sys::mmap_failed(memory))
+        return {};
+    return {static_cast<Segment*>(memory), capacity, true};
+}
+
+}  // namespace
+
+MappedSegment create_segment(uint64_t capacity, int& fd) {
+    fd = -1;
+    if (!valid_capacity(capacity))
+        return {};
+    const char name[] = "loopfast-segment";
+    long made = sys::call(SYS_memfd_create, sys::word(name),
+                          MFD_CLOEXEC | MFD_ALLOW_SEALING | static_cast<long>(MFD_NOEXEC_SEAL));
+    if (made < 0)  // before Linux 6.3
+        made = sys::call(SYS_memfd_create, sys::word(name), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (made < 0)
+        return {};
+    const int memory_fd = static_cast<int>(made);
+    MappedSegment mapped;
+    if (sys::call(SYS_ftruncate, memory_fd, static_cast<long>(segment_size(capacity))) == 0 &&
+        sys::fcntl(memory_fd, F_ADD_SEALS, kSeals) == 0)
+        mapped = map(memory_fd, capacity);
+    if (!mapped) {
+        sys::close(memory_fd);
+        return {};
+    }
+    mapped.segment->header = {kSegmentMagic, kSegmentVersion, sizeof(Segment), capacity};
+    fd = memory_fd;
+    return mapped;
+}
+
+MappedSegment map_segment(int fd) {
+    struct stat status;
+    if (sys::call(SYS_fstat, fd, sys::word(&status)) < 0 || !S_ISREG(status.st_mode))
+        return {};
+    // Only memfds (and shared-memory files that allow sealing) answer this at all.
+    const int seals = sys::fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & kSeals) != kSeals || (seals & F_SEAL_WRITE) != 0)
+        return {};
+    // A memfd of huge pages answers as well, but its pages may be missing when they are touched.
+    struct statfs system;
+    if (sys::call(SYS_fstatfs, fd, sys::word(&system)) < 0 || system.f_type != TMPFS_MAGIC)
+        return {};
+    const uint64_t size = static_cast<uint64_t>(status.st_size);
+    if (size < kControlSize || (size - kControlSize) % 2 != 0)
+        return {};
+    const uint64_t capacity = (size - kControlSize) / 2;
+    if (!valid_capacity(capacity))
+        return {};
+    MappedSegment mapped = map(fd, capacity);
+    if (!mapped)
+        return {};
+    // Read once; later changes of the header by the peer are of no consequence, since only the capacity
+    // that follows from the sealed size is ever used.
+    const volatile SegmentHeader& header = mapped.segment->header;
+    if (header.magic != kSegmentMagic || header.version != kSegmentVersion ||
+        header.header_size != sizeof(Segment) || header.capacity != capacity)
+        unmap_segment(mapped);
+    return mapped;
+}
+
+void unmap_segment(MappedSegment& mapped) {
+    if (mapped)
+        sys::munmap(mapped.segment, segment_size(mapped.capacity));
+    mapped = {};
+}
+
+void retire_segment(MappedSegment& mapped) {
+    if (!mapped)
+        return;
+    const long kept =
+        sys::call(SYS_mmap, sys::word(mapped.segment), static_cast<long>(segment_size(mapped.capacity)),
+                  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (kept < 0 && kept > -4096)
+        unmap_segment(mapped);  // too many mappings: then the addresses go as well
+    mapped.in_use = false;
+}
+
+void replace_retired(const MappedSegment& old, MappedSegment& fresh) {
+    if (old.segment == nullptr || old.in_use)
+        return;
+    MappedSegment retired = old;
+    if (old.capacity == fresh.capacity) {
+        const auto size = static_cast<long>(segment_size(fresh.capacity));
+        const long moved = sys::call(SYS_mremap, sys::word(fresh.segment), size, size,
+                                     MREMAP_MAYMOVE | MREMAP_FIXED, sys::word(old.segment));
+        if (moved >= 0 || moved <= -4096) {
+            fresh.segment = old.segment;
+            return;
+        }
+    }
+    sys::munmap(retired.segment, segment_size(retired.capacity));
+}
+
+}  // namespace loopfast

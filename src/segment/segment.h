@@ -1,0 +1,42 @@
+// Making and accepting a segment: a sealed memfd, mapped by both ends.
+#pragma once
+
+#include <cstdint>
+
+#include "segment/layout.h"
+
+namespace loopfast {
+
+/// A segment in this process's memory. The descriptor is not needed once it is mapped.
+struct MappedSegment {
+    Segment* segment = nullptr;
+    uint64_t capacity = 0;
+    bool in_use = false;  ///< false with an address: retired, see retire_segment
+
+    explicit operator bool() const { return in_use; }
+    unsigned char* data(int direction) const {
+        return reinterpret_cast<unsigned char*>(segment) + kControlSize +
+               static_cast<uint64_t>(direction) * capacity;
+    }
+};
+
+/// Creates and maps a segment with `capacity` bytes (a power of two) per direction. Its descriptor is
+/// stored in `fd`; it can neither shrink nor grow, so no mapping of it can be made to fault.
+/// @return a null segment when there is no memory or no descriptor left.
+MappedSegment create_segment(uint64_t capacity, int& fd);
+
+/// Maps a segment that a peer sent. Everything about it is checked first: that it is a memfd that can no
+/// longer change its size, that the size is what its header promises, that magic and version are ours.
+/// @return a null segment when anything is not as it must be.
+MappedSegment map_segment(int fd);
+
+void unmap_segment(MappedSegment& mapped);
+
+/// Gives the memory back but not the addresses, which read as zeros from here on: another thread that was
+/// about to look at a word when the descriptor was closed must find a harmless value there, not a fault.
+void retire_segment(MappedSegment& mapped);
+
+/// Moves `fresh` to the addresses of the retired `old` one where they suit, else gives these back.
+void replace_retired(const MappedSegment& old, MappedSegment& fresh);
+
+}  // namespace loopfast

@@ -1,0 +1,430 @@
+// On the way to the ring: offer and look, proof, proposal, confirmation, cut.
+//
+// The rule that makes the change safe with other threads about: a segment is put in place only while no
+// thread is inside a kernel receive or a kernel wait on this stream, since it would not hear of bytes in the
+// ring; and a cut is published only while no thread is inside a kernel send, since its bytes are not counted
+// yet. Both are agreed on as Dekker did: each side announces itself, then looks at the other.
+// models/handover.pml checks it. Every failure here leaves the connection where it is: on the kernel lane.
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "base/hidden.h"
+#include "base/log.h"
+#include "link/identity.h"
+#include "link/link.h"
+#include "policy/policy.h"
+#include "stream/counters.h"
+#include "stream/setup.h"
+#include "stream/sleep.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+namespace {
+
+/// A connector that mostly receives offers after this many bytes, whatever it sent.
+constexpr uint64_t kOfferAfterReceiving = 32 * 1024;
+/// The acceptor looks again after four times as many bytes, this often.
+constexpr uint64_t kLookGrowth = 4;
+constexpr uint32_t kMostLooks = 12;
+/// An offer stands at least this long and for this many calls.
+constexpr uint32_t kOfferCalls = 4096;
+constexpr int64_t kOfferTime = 1'000'000'000;
+constexpr uint32_t kStepsAside = 16;
+
+bool connected(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
+    if (shared.remote.family != 0)
+        return true;
+    Endpoint local;
+    Endpoint remote;
+    if (endpoints_of(fd, local, remote) < 0)
+        return false;
+    shared.local = local;
+    shared.remote = remote;
+    return true;
+}
+
+Tuple tuple_of(const Stream& stream) {
+    const SharedHalf& shared = *stream.shared;
+    return stream.role == Role::kConnector ? Tuple{shared.local, shared.remote}
+                                           : Tuple{shared.remote, shared.local};
+}
+
+bool is_tcp(int fd) {
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    return sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
+}
+
+/// Whether this connection may be fused at all, as far as this end can tell by itself.
+bool eligible(Stream& stream, int fd) {
+    const SharedHalf& shared = *stream.shared;
+    Reason reason = Reason::kNone;
+    if (!is_tcp(fd))
+        reason = Reason::kNotTcp;
+    else if (!is_local(shared.local, shared.remote) || shared.local == shared.remote)
+        reason = Reason::kNotLocal;
+    else if (needs_kernel(fd))
+        reason = Reason::kOption;
+    if (reason != Reason::kNone)
+        refuse(stream, reason);
+    return reason == Reason::kNone;
+}
+
+/// Proof: the process at the other end of the link owns the other end of this very connection.
+bool prove_peer(Stream& stream, int fd, int link, SocketFacts& facts, Reason& reason) {
+    const SharedHalf& shared = *stream.shared;
+    Credentials credentials;
+    reason = Reason::kIdentity;
+    if (!same_namespace(fd, link)) {
+        reason = Reason::kNamespace;
+        return false;
+    }
+    if (!credentials_of(link, credentials) || !look_up_socket(shared.remote, shared.local, facts) ||
+        !facts.established || facts.uid != credentials.uid || !uid_is_exact(facts.uid))
+        return false;
+    stream.peer_pid = credentials.pid;
+    return true;
+}
+
+void install(Stream& stream, MappedSegment segment, int link) {
+    replace_retired(stream.segment, segment);
+    stream.segment = segment;
+    stream.link.store(link, std::memory_order_relaxed);
+    forget_kernel_readiness(stream);
+    read_options(stream, stream.setup_fd);
+    stream.our_words().receive_size.store(stream.shared->receive_size.load(std::memory_order_relaxed),
+                                          std::memory_order_relaxed);
+}
+
+uint64_t capacity_for(const SharedHalf& shared) {
+    const uint64_t wanted = shared.send_size.load(std::memory_order_relaxed) +
+                            shared.receive_size.load(std::memory_order_relaxed);
+    uint64_t capacity = kDefaultCapacity;
+    while (capacity < wanted && capacity < kLargestCapacity)
+        capacity *= 2;
+    return capacity;
+}
+
+/// Publishes our cut: from here on what we send goes into the ring.
+bool publish_cut(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
+    // Whether a relative is inside a kernel send is known to that relative alone.
+    if (count_holders(shared) != 1)
+        return false;
+    // Dekker with KernelSend: announce, then look. seq_cst on both sides.
+    stream.cutting.store(1, std::memory_order_seq_cst);
+    bool done = false;
+    if (stream.kernel_senders.load(std::memory_order_seq_cst) == 0) {
+        if (sent_count_agrees(stream, fd)) {
+            // Release pairs with the acquire in receive_some: who sees the cut sees all that went before.
+            stream.out().producer.cut.store(shared.kernel_out.load(std::memory_order_relaxed) + 1,
+                                            std::memory_order_release);
+            shared.out_lane.store(Lane::kRing, std::memory_order_release);
+            done = true;
+        } else {
+            shared.reason.store(static_cast<uint32_t>(Reason::kCounters), std::memory_order_relaxed);
+        }
+    }
+    stream.cutting.store(0, std::memory_order_seq_cst);
+    return done;
+}
+
+}  // namespace
+
+void refuse(Stream& stream, Reason reason) {
+    SharedHalf& shared = *stream.shared;
+    LOOPFAST_LOG("slot %u stays on the kernel lane: %s", stream.slot, reason_name(static_cast<int>(reason)));
+    shared.reason.store(static_cast<uint32_t>(reason), std::memory_order_relaxed);
+    withdraw_offer(stream);
+    // seq_cst, as all stores of the state: KernelReceive and KernelSend announce themselves and then look at
+    // it.
+    shared.state.store(State::kKernel, std::memory_order_seq_cst);
+}
+
+void withdraw_offer(Stream& stream) {
+    // Exchanged: a thread that closes the descriptor may come on top of one that confirms.
+    close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
+    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+    State offered = State::kOffered;
+    stream.shared->state.compare_exchange_strong(offered, State::kCandidate, std::memory_order_seq_cst);
+}
+
+void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold) {
+    SharedHalf& shared = *stream.shared;
+    stream.role = role;
+    shared.role.store(static_cast<uint32_t>(role), std::memory_order_relaxed);
+    stream.threshold = threshold;
+    shared.reason.store(static_cast<uint32_t>(Reason::kBelowThreshold), std::memory_order_relaxed);
+    stream.next_look_in = threshold;
+    stream.next_look_out = threshold == 0 ? 0 : 2 * kOfferAfterReceiving;
+    shared.state.store(State::kCandidate, std::memory_order_seq_cst);
+    if (threshold == 0) {
+        if (role == Role::kConnector)
+            before_kernel_send(stream, fd, 1);
+        else
+            after_kernel_call(stream, fd);
+    }
+}
+
+namespace {
+
+/// Connector: listens under the connection's name.
+void offer(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd) ||
+        !eligible(stream, fd))
+        return;
+    stream.offer = make_offer(tuple_of(stream));
+    if (stream.offer < 0) {
+        refuse(stream, Reason::kLimit);
+        return;
+    }
+    stream.offer_made = now_ns();
+    stream.shared->reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
+    stream.shared->state.store(State::kOffered, std::memory_order_seq_cst);
+}
+
+/// Connector: was the offer taken, and by whom?
+void confirm(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    if (!scope.entered() || stream.state() != State::kOffered)
+        return;
+    SharedHalf& shared = *stream.shared;
+    Reason reason;
+    SocketFacts facts{};
+    const bool fresh = stream.pending_link.load(std::memory_order_relaxed) < 0;
+    if (fresh) {
+        const int taken = take_offer_connection(stream.offer);
+        if (taken < 0)
+            return;
+        stream.pending_link.store(taken, std::memory_order_relaxed);
+    }
+    const bool said_something = (sys::ready_now(stream.pending_link, POLLIN) & (POLLIN | POLLHUP)) != 0;
+    // Proven at the start, so that a stranger does not keep the real acceptor waiting, and anew when
+    // something was said: what was true of the connection then may not be now. Not at each call meanwhile,
+    // which a silent peer would make dear.
+    if ((fresh || said_something) && !prove_peer(stream, fd, stream.pending_link, facts, reason)) {
+        // A stranger got there first. The offer stands: the real acceptor may still come.
+        LOOPFAST_LOG("slot %u: the peer on the link is not the owner of the other end", stream.slot);
+        close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+        return;
+    }
+    if (!said_something)
+        return;
+    Exclusive exclusive(stream, fd, State::kOffered);
+    if (!exclusive.granted())
+        return;
+    Proposal proposal;
+    int memory = -1;
+    const Received received = receive_proposal(stream.pending_link, proposal, memory);
+    if (received == Received::kNothing)
+        return;
+    if (received == Received::kGone) {
+        // The acceptor was not in a position to propose, another thread was inside a kernel call: it hung up
+        // and will come again.
+        close_hidden(stream.pending_link);
+        stream.pending_link = -1;
+        return;
+    }
+    MappedSegment segment;
+    if (received == Received::kProposal && proposal.acceptor_cookie == facts.cookie && facts.cookie != 0 &&
+        proposal.connector_cookie == cookie_of(fd))
+        segment = map_segment(memory);
+    if (memory >= 0)
+        sys::close(memory);
+    if (!segment) {
+        LOOPFAST_LOG("slot %u: the proposal is not one", stream.slot);
+        refuse(stream, Reason::kIdentity);
+        exclusive.settle();
+        return;
+    }
+    if (!received_count_agrees(stream, fd) || !sent_count_agrees(stream, fd)) {
+        unmap_segment(segment);
+        refuse(stream, Reason::kCounters);
+        exclusive.settle();
+        return;
+    }
+    const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
+    close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
+    install(stream, segment, link);
+    // Release pairs with the acquire in advance(): who sees this sees our options too.
+    stream.segment.segment->side[0].confirmed.store(1, std::memory_order_release);
+    shared.reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
+    shared.state.store(State::kFused, std::memory_order_seq_cst);
+    exclusive.settle();
+    publish_cut(stream, fd);
+    send_note(link, Note::kBell);
+    LOOPFAST_LOG("slot %u fused as connector, peer process %d", stream.slot, stream.peer_pid);
+}
+
+/// Acceptor: is there an offer for this connection? Then prove, and propose.
+bool look(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    SharedHalf& shared = *stream.shared;
+    if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
+        return true;
+    if (stream.kernel_readers.load(std::memory_order_relaxed) != 0 || count_holders(shared) != 1)
+        return false;  // not now; the next call looks again
+    if (!eligible(stream, fd))
+        return true;
+    int link = find_offer(tuple_of(stream));
+    if (link < 0) {
+        shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
+        return true;
+    }
+    SocketFacts facts{};
+    Reason reason;
+    if (!prove_peer(stream, fd, link, facts, reason)) {
+        close_hidden(link);
+        refuse(stream, reason);
+        return true;
+    }
+    Exclusive exclusive(stream, fd, State::kCandidate);
+    if (!exclusive.granted()) {
+        close_hidden(link);
+        return false;
+    }
+    if (!received_count_agrees(stream, fd)) {
+        close_hidden(link);
+        refuse(stream, Reason::kCounters);
+        exclusive.settle();
+        return true;
+    }
+    int memory = -1;
+    const MappedSegment segment = create_segment(capacity_for(shared), memory);
+    const Proposal proposal{kProposalMagic, kProposalVersion, sizeof(Proposal), facts.cookie, cookie_of(fd)};
+    bool good = static_cast<bool>(segment);
+    if (good) {
+        install(stream, segment, link);
+        good = send_proposal(link, proposal, memory);
+        sys::close(memory);
+    }
+    if (!good) {
+        stream.link.store(-1, std::memory_order_relaxed);
+        unmap_segment(stream.segment);
+        close_hidden(link);
+        refuse(stream, Reason::kLimit);
+    } else {
+        shared.state.store(State::kProposed, std::memory_order_seq_cst);
+        LOOPFAST_LOG("slot %u proposed as acceptor, peer process %d", stream.slot, stream.peer_pid);
+    }
+    exclusive.settle();
+    return true;
+}
+
+}  // namespace
+
+void before_kernel_send(Stream& stream, int fd, size_t size) {
+    if (stream.role == Role::kConnector && stream.state() == State::kCandidate &&
+        stream.shared->kernel_out.load(std::memory_order_relaxed) + size > stream.threshold)
+        offer(stream, fd);
+}
+
+void after_kernel_call(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
+    const State state = stream.state();
+    if (state == State::kOffered) {
+        const uint32_t calls = ++stream.offer_calls;
+        if (calls <= 4 || (calls & (calls - 1)) == 0 || stream.pending_link >= 0)
+            confirm(stream, fd);
+        if (stream.pending_link >= 0 && stream.state() == State::kOffered &&
+            (stream.kernel_readers.load(std::memory_order_relaxed) |
+             stream.kernel_senders.load(std::memory_order_relaxed)) != 0 &&
+            stream.steps_aside < kStepsAside) {
+            // The acceptor waits, but another thread of ours is in the kernel. It comes out soon if it is
+            // busy, and confirms if we are not inside by then.
+            ++stream.steps_aside;
+            sys::sleep_ns(50'000);
+        }
+        if (calls >= kOfferCalls && stream.pending_link < 0 && stream.state() == State::kOffered &&
+            now_ns() - stream.offer_made > kOfferTime) {
+            SetupScope scope(stream, fd);
+            if (scope.entered() && stream.state() == State::kOffered)
+                refuse(stream, Reason::kPeerNotOptedIn);
+        }
+        return;
+    }
+    if (state != State::kCandidate)
+        return;
+    const uint64_t in = shared.kernel_in.load(std::memory_order_relaxed);
+    if (stream.role == Role::kConnector) {
+        if (in > kOfferAfterReceiving + stream.threshold)
+            offer(stream, fd);
+        return;
+    }
+    const uint64_t out = shared.kernel_out.load(std::memory_order_relaxed);
+    const bool by_in = in > stream.next_look_in || (stream.threshold == 0 && stream.offer_calls == 0);
+    if (!by_in && out <= stream.next_look_out)
+        return;
+    if (!look(stream, fd))
+        return;
+    // One look settles it for this many bytes; the next after four times as many.
+    if (by_in)
+        stream.next_look_in = in == 0 ? 0 : in * kLookGrowth;
+    if (out > stream.next_look_out)
+        stream.next_look_out = out * kLookGrowth;
+    if (++stream.offer_calls > kMostLooks) {
+        SetupScope scope(stream, fd);
+        if (scope.entered() && stream.state() == State::kCandidate)
+            refuse(stream, Reason::kPeerNotOptedIn);
+    }
+}
+
+namespace {
+
+/// A relative that was killed on its way out of a kernel receive, which is when a signal ends a process, has
+/// taken bytes and not counted them: by our count there would be more to come on the kernel lane for ever.
+void recount_received(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
+    const auto missing = [&] {
+        // Harmless: compared with what the kernel says.
+        const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
+        const uint64_t so_far = shared.kernel_in.load(std::memory_order_relaxed);
+        return cut != kNoCut && cut - 1 > so_far ? cut - 1 : 0;
+    };
+    if (!stream.segment || missing() == 0)
+        return;
+    // Under the lock nobody who lives is between the receive and its count.
+    Hold hold(shared.receive_lock);
+    const uint64_t end = stream.segment ? missing() : 0;
+    if (end != 0 && received_at_least(fd, end))
+        shared.kernel_in.store(end, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void advance(Stream& stream, int fd) {
+    const State state = stream.state();
+    if (state != State::kProposed && state != State::kFused)
+        return;
+    if (!stream.in_in_ring())
+        recount_received(stream, fd);
+    if (stream.out_in_ring())
+        return;
+    SetupScope scope(stream, fd);
+    if (!scope.entered() || stream.out_in_ring() || !stream.segment)
+        return;
+    SharedHalf& shared = *stream.shared;
+    if (stream.role == Role::kAcceptor) {
+        // Acquire pairs with the release in confirm().
+        if (!stream.segment.segment->side[0].confirmed.load(std::memory_order_acquire).is_set()) {
+            if (stream.link_down.load(std::memory_order_relaxed))
+                refuse(stream, Reason::kPeerNotOptedIn);  // it was offered, and declined
+            return;
+        }
+        if (shared.state.load(std::memory_order_relaxed) == State::kProposed) {
+            shared.reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
+            shared.state.store(State::kFused, std::memory_order_seq_cst);
+        }
+    }
+    if (shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kCounters))
+        return;  // our direction stays on the kernel lane
+    if (publish_cut(stream, fd))
+        send_note(stream.link.load(std::memory_order_relaxed), Note::kBell);
+}
+
+}  // namespace loopfast

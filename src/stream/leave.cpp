@@ -1,0 +1,172 @@
+// Leaving the ring again. An end leaves because it was told to (leave()), because it executed another
+// program, because the descriptor moved to a process that does not have loopfast. Each side then knows all it
+// has to:
+//
+//   - who left takes nothing out of the ring any more, so its tail stands still and is the cut: what lies
+//     beyond it the other end takes back and sends over the kernel lane, before anything newer;
+//   - what it had put into the ring before stays there for the other end to read; that end reads the ring
+//     first and the kernel when the ring is empty, as it always does.
+//
+// Both sides may turn away from a direction at once: the consumer by leaving, the producer by leaving,
+// closing or shutting down. Then it has to be settled who has the bytes in between. Each writes its name into
+// a word of that direction, by compare-and-swap; if the consumer was first the producer takes the bytes back
+// before it goes, and if the producer was first the consumer cannot go while there are any.
+//
+// The other end hears of it by the hang-up of the link, at its next call or wait, or by a bell that finds
+// nobody. models/leave.pml checks this.
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "base/hidden.h"
+#include "base/log.h"
+#include "link/link.h"
+#include "stream/setup.h"
+#include "stream/sleep.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+bool peer_left(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
+    if (shared.peer_left.load(std::memory_order_relaxed) != 0)
+        return true;
+    if (!stream.link_down.load(std::memory_order_relaxed) || stream.state() != State::kFused)
+        return false;
+    // A peer that closed or died hangs up as well; its kernel socket has ended before its link. One that said
+    // that it left is there still, whatever its new owner did to its sending half. Acquire pairs with the
+    // compare-and-swap in leave(): its tail stands still.
+    const bool said = stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft);
+    const int ready = sys::ready_now(fd, said ? 0 : POLLRDHUP);
+    if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
+        return false;
+    LOOPFAST_LOG("slot %u: the peer left the ring", stream.slot);
+    shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
+    shared.peer_left.store(1, std::memory_order_relaxed);
+    forget_kernel_readiness(stream);
+    return true;
+}
+
+namespace {
+
+/// Sends what the peer did not take out of the ring over the kernel lane. The sending lock is held.
+/// @return true when nothing is left.
+bool take_back(Stream& stream, int fd) {
+    // The peer's own note of the current record is out of reach, but ours says the same: its tail is at or
+    // beyond the record before the current one (ring.h), so these two place everything.
+    const ProducerState& producer = stream.shared->producer;
+    ConsumerState place;
+    place.jump.store(producer.jump.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    place.previous_jump.store(producer.previous_jump.load(std::memory_order_relaxed),
+                              std::memory_order_relaxed);
+    RingReader unread(stream.out(), place, stream.segment.data(stream.side()), stream.segment.capacity);
+    // Counted once: the tail lies in memory that the peer can still write, and one that puts it back again
+    // and again would keep us here.
+    uint64_t left = unread.available();
+    if (left > stream.segment.capacity)
+        return true;  // nonsense: there is nothing that could be sent for it
+    for (;;) {
+        unsigned char chunk[16384];
+        const iovec part{chunk, sizeof chunk};
+        Buffers to(&part, 1);
+        const RingResult seen =
+            unread.read(&to, left < sizeof chunk ? left : sizeof chunk, RingReader::kPeek);
+        // A connection that was reset keeps its error for who calls next: a send would collect it.
+        if (seen.size == 0 || (sys::ready_now(fd, 0) & (POLLERR | POLLHUP)) != 0)
+            return true;
+        const long sent = sys::send(fd, chunk, seen.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent <= 0) {
+            if (sent == -EAGAIN || sent == -EINTR)
+                return false;
+            return true;  // the connection has ended; who calls next hears it from the kernel
+        }
+        stream.shared->kernel_out.fetch_add(static_cast<uint64_t>(sent), std::memory_order_relaxed);
+        unread.read(nullptr, static_cast<size_t>(sent), RingReader::kConsume);
+        left -= static_cast<uint64_t>(sent);
+    }
+}
+
+/// Whether `who` turned away from the direction before the other side did.
+bool first_to_turn_away(Direction& direction, uint64_t who) {
+    // seq_cst: one order for both sides, with what they put into the ring or took out of it before.
+    return direction.producer.turned_away.replace(kBothThere, who, std::memory_order_seq_cst) ||
+           direction.producer.turned_away.load(std::memory_order_seq_cst).equals(who);
+}
+
+}  // namespace
+
+bool return_to_kernel(Stream& stream, int fd) {
+    FamilyLock& lock = stream.shared->send_lock;
+    if (!lock.lock())
+        return false;
+    const bool done = !stream.segment || !stream.out_in_ring() || take_back(stream, fd);
+    lock.unlock();
+    forget_kernel_readiness(stream);
+    return done;
+}
+
+void finish_output(Stream& stream, int fd) {
+    if (stream.state() == State::kFused && stream.out_in_ring() &&
+        !first_to_turn_away(stream.out(), kProducerDone))
+        return_to_kernel(stream, fd);  // as much as the kernel takes: a close does not wait
+}
+
+namespace {
+
+/// The part of leaving that needs both locks: no copy is under way, and no setup either.
+bool leave_locked(Stream& stream, int fd, Reason reason) {
+    SharedHalf& shared = *stream.shared;
+    Hold receiving(shared.receive_lock);
+    Hold sending(shared.send_lock);
+    // Unread bytes of a peer that is gone nobody can send again: then we must go on reading them.
+    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    const bool peer_left = shared.peer_left.load(std::memory_order_relaxed) != 0;
+    if ((ended || peer_left) && stream.reader().available() != 0)
+        return false;
+    const bool peer_first =
+        stream.out_in_ring() &&
+        (peer_left ||
+         stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft));
+    if (peer_first && !take_back(stream, fd))
+        return false;
+    if (!first_to_turn_away(stream.in(), kConsumerLeft) && stream.reader().available() != 0)
+        return false;
+    if (stream.out_in_ring() && !peer_first && !first_to_turn_away(stream.out(), kProducerDone)) {
+        // The peer left between the two looks. What the kernel does not take at once it gets a moment for.
+        for (int round = 0; round < 100 && !take_back(stream, fd); ++round)
+            sys::sleep_ns(1'000'000);
+    }
+    refuse(stream, reason);
+    return true;
+}
+
+}  // namespace
+
+bool leave(Stream& stream, int fd, Reason reason) {
+    // A setup that another thread is in would store its own outcome over ours.
+    if (!hold_setup(stream))
+        return false;
+    const State state = stream.state();
+    if (state != State::kProposed && state != State::kFused) {
+        if (state != State::kIdle && state != State::kKernel)
+            refuse(stream, reason);
+        release_setup(stream);
+        return true;
+    }
+    const bool left = leave_locked(stream, fd, reason);
+    release_setup(stream);
+    if (!left)
+        return false;
+    if (set_hooks.unclaim != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
+        set_hooks.unclaim(stream);
+    // Shut down and not closed: relatives hold it as well, and whoever of us sleeps on it must come out and
+    // look at the state. It is closed with the stream.
+    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
+    // After that: the next publication is to find a sleeper that no bell reaches, see send_some.
+    stream.in().sleep.consumer.exchange(kAlwaysRing, std::memory_order_seq_cst);
+    LOOPFAST_LOG("slot %u left the ring: %s", stream.slot, reason_name(static_cast<int>(reason)));
+    return true;
+}
+
+}  // namespace loopfast

@@ -1,0 +1,83 @@
+// The end of a stream: shutdown, close, and who may unmap the segment.
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "base/hidden.h"
+#include "base/log.h"
+#include "link/link.h"
+#include "stream/sleep.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+void prepare_close(Stream& stream, int fd, bool last) {
+    withdraw_offer(stream);
+    if (!stream.segment || !last)
+        return;
+    finish_output(stream, fd);
+    // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
+    // read relaxed: what it leads to is the kernel's word, which orders for itself.
+    stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
+    const uint64_t unread = stream.reader().available();
+    if (unread != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
+        // Closing with bytes unread is a reset, as the kernel does it when they are in its own queue.
+        const linger reset{1, 0};
+        sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
+}
+
+void release_mapping(Stream& stream) {
+    // Dekker with Watching: mark, then look. Whoever sees the other one unmaps, and only one can.
+    stream.dying.store(true, std::memory_order_seq_cst);
+    if (stream.waiters.load(std::memory_order_seq_cst) != 0)
+        return;
+    if (!stream.dying.exchange(false, std::memory_order_seq_cst))
+        return;
+    // Copies are made under the locks and check the generation first.
+    {
+        Hold receiving(stream.shared->receive_lock);
+        Hold sending(stream.shared->send_lock);
+        close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
+        retire_segment(stream.segment);
+    }
+}
+
+Watching::Watching(Stream& stream) : stream_(stream) {
+    // Dekker with release_mapping: announce, then look.
+    stream.waiters.fetch_add(1, std::memory_order_seq_cst);
+    alive_ = !stream.dying.load(std::memory_order_seq_cst) && static_cast<bool>(stream.segment);
+}
+
+Watching::~Watching() {
+    if (stream_.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+        stream_.dying.load(std::memory_order_seq_cst)) [[unlikely]]
+        release_mapping(stream_);
+}
+
+void before_shutdown(Stream& stream, int fd, int how) {
+    if (how == SHUT_RD || how == SHUT_RDWR)
+        stream.shared->shut_for_reading.store(1, std::memory_order_relaxed);
+    if (!stream.segment)
+        return;
+    if (how != SHUT_RD)
+        finish_output(stream, fd);
+    // Each is a hint that makes the peer ask the kernel, which then knows.
+    auto& closing = stream.our_words().closing;
+    const bool writing = how != SHUT_RD || closing.load(std::memory_order_relaxed).is_set();
+    if (writing)
+        closing.store(stream.shared->shut_for_reading.load(std::memory_order_relaxed) != 0 ? kClosingBoth
+                                                                                           : kClosingWrite,
+                      std::memory_order_release);
+}
+
+void after_shutdown(Stream& stream, int how) {
+    if (how != SHUT_RD)
+        stream.shared->send_to_kernel.store(1, std::memory_order_seq_cst);
+    forget_kernel_readiness(stream);
+    if (!stream.segment)
+        return;
+    // Relatives and threads that sleep on this end hear of it through the kernel socket; the peer too.
+    send_note(stream.link.load(std::memory_order_relaxed), Note::kBell);
+}
+
+}  // namespace loopfast

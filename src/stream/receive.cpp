@@ -1,0 +1,193 @@
+// Receiving: one attempt, on the lane that is due. A direction is finished up to its cut on the kernel lane
+// before the ring is looked at, and the ring is drained before the kernel says how the connection ended.
+#include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "base/real.h"
+#include "base/ticks.h"
+#include "link/link.h"
+#include "stream/sleep.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+namespace {
+
+long kernel_receive(int fd, const Buffers* to, size_t size, int flags) {
+    if (to == nullptr)
+        return sys::recv(fd, nullptr, size, flags | MSG_DONTWAIT | MSG_TRUNC);
+    return to->with_parts(size,
+                          [&](msghdr& message) { return sys::recvmsg(fd, &message, flags | MSG_DONTWAIT); });
+}
+
+/// The ring is empty: what does the kernel connection say? The ring was read before this is called and is
+/// read again after the kernel spoke, so bytes written before a FIN are never missed.
+long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
+    const uint32_t ready = kernel_readiness(stream, fd, Freshness::kRecent);
+    if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd))
+        return_to_kernel(stream, fd);
+    if ((ready & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) == 0)
+        return -EAGAIN;
+    if (stream.reader().available() != 0)
+        return -EINPROGRESS;  // read the ring first
+    forget_kernel_readiness(stream);
+    if (stream.shared->broken.load(std::memory_order_relaxed) == 1) {
+        stream.shared->broken.store(2, std::memory_order_relaxed);  // said once, then the end
+        return -ECONNRESET;
+    }
+    const long result = kernel_receive(fd, to, size, flags);
+    if (result == -ECONNRESET || result == -EPIPE || result == -ETIMEDOUT)
+        stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
+    if (result == 0 && size != 0 && hung_up(stream.link.load(std::memory_order_relaxed)) &&
+        refused_by_the_dead(stream, fd)) {
+        int error = 0;
+        socklen_t length = sizeof error;
+        sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        return -ECONNRESET;
+    }
+    return result;
+}
+
+/// Takes what is in the ring, without a look at anything else. The receiving lock is held.
+long take(Stream& stream, const Buffers* to, size_t size, RingReader::Mode mode, RingResult& result) {
+    RingReader reader = stream.reader();
+    Buffers target = to != nullptr ? *to : Buffers(nullptr, 0);
+    long taken = 0;
+    do {
+        result = reader.read(to != nullptr ? &target : nullptr, size - static_cast<size_t>(taken), mode);
+        taken += static_cast<long>(result.size);
+        if (result.size == 0 || mode == RingReader::kPeek || static_cast<size_t>(taken) == size)
+            break;
+        target.skip(result.size);
+    } while (result.status == RingResult::kDone);
+    if (taken > 0 && mode == RingReader::kConsume)
+        count_one(stream.shared->counters.messages_in);
+    return taken;
+}
+
+RingReader::Mode mode_of(int flags) {
+    return (flags & MSG_PEEK) != 0 ? RingReader::kPeek : RingReader::kConsume;
+}
+
+long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
+    SharedHalf& shared = *stream.shared;
+    const auto mode = mode_of(flags);
+    for (;;) {
+        long taken = 0;
+        RingResult result{};
+        {
+            Hold hold(shared.receive_lock);
+            if (stream.state() == State::kKernel)  // left by another thread
+                return kernel_receive(fd, to, size, flags);
+            if (stream.generation != shared.generation.load(std::memory_order_relaxed) || !stream.segment)
+                return -EBADF;  // closed by another thread
+            taken = take(stream, to, size, mode, result);
+        }
+        if (taken > 0) {
+            if (mode == RingReader::kConsume)
+                wake_producer(stream);
+            return taken;
+        }
+        if (result.status == RingResult::kFault)
+            return -EFAULT;
+        if (result.status == RingResult::kBroken) {
+            if (shared.broken.exchange(2, std::memory_order_relaxed) == 2)
+                return 0;  // the reset was said
+            shared.send_to_kernel.store(1, std::memory_order_relaxed);
+            forget_kernel_readiness(stream);
+            sys::shutdown(fd, SHUT_RDWR);
+            return -ECONNRESET;
+        }
+        const long end = end_of_ring(stream, fd, to, size, flags);
+        if (end != -EINPROGRESS)
+            return end;
+    }
+}
+
+/// On the kernel lane, and over the cut where it is reached: one call takes all that is there, since programs
+/// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now.
+long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next) {
+    SharedHalf& shared = *stream.shared;
+    next = false;
+    Hold hold(shared.receive_lock);
+    if (!stream.segment)
+        return -EBADF;
+    while (!stream.in_in_ring()) {
+        // Acquire pairs with the release in publish_cut: the cut is seen with what preceded it. Any value is
+        // harmless: one that does not fit our count only keeps us on the kernel lane.
+        uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
+        const uint64_t so_far = shared.kernel_in.load(std::memory_order_relaxed);
+        if (cut != kNoCut && cut - 1 == so_far) {
+            shared.in_lane.store(Lane::kRing, std::memory_order_release);
+            break;
+        }
+        const uint64_t until_cut = cut != kNoCut && cut - 1 > so_far ? cut - 1 - so_far : size;
+        const long result =
+            kernel_receive(fd, to, size < until_cut ? size : static_cast<size_t>(until_cut), flags);
+        forget_kernel_readiness(stream);
+        const bool nothing = result == -EAGAIN;
+        if (result <= 0 && !nothing)
+            return result;
+        if (result > 0 && (flags & MSG_PEEK) == 0)
+            shared.kernel_in.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
+        // The cut is stored after the last kernel byte was sent, so seeing it means seeing that byte: who
+        // found nothing before it was published looks again.
+        const bool was_there = cut != kNoCut;
+        cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
+        if (nothing && !was_there && cut != kNoCut)
+            continue;
+        const auto received = static_cast<size_t>(nothing ? 0 : result);
+        if (nothing || received == size || cut == kNoCut || cut - 1 != so_far + received)
+            return result;
+        Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
+        rest.skip(received);
+        RingResult unused{};
+        const long more =
+            take(stream, to != nullptr ? &rest : nullptr, size - received, mode_of(flags), unused);
+        return result + more;
+    }
+    next = true;
+    return 0;
+}
+
+}  // namespace
+
+long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
+    if (stream.state() == State::kKernel)
+        return kernel_receive(fd, to, size, flags);
+    if (!stream.in_in_ring()) {
+        advance(stream, fd);
+        bool next;
+        const long result = up_to_cut(stream, fd, to, size, flags, next);
+        if (!next) {
+            if (result > 0 && (flags & MSG_PEEK) == 0)
+                wake_producer(stream);
+            return result;
+        }
+    }
+    if (size == 0 && to != nullptr) {
+        // recv of nothing waits for something all the same.
+        if (stream.reader().available() != 0)
+            return 0;
+        const long end = end_of_ring(stream, fd, to, size, flags);
+        return end == -EINPROGRESS ? 0 : end;
+    }
+    return from_ring(stream, fd, to, size, flags);
+}
+
+uint64_t bytes_waiting(Stream& stream, int fd) {
+    int kernel = 0;
+    if (sys::ioctl(fd, FIONREAD, &kernel) < 0)
+        kernel = 0;
+    uint64_t ring = 0;
+    const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
+    if (cut != kNoCut) {
+        const uint64_t size = stream.reader().available();
+        ring = size <= stream.segment.capacity ? size : 0;
+    }
+    return static_cast<uint64_t>(kernel) + ring;
+}
+
+}  // namespace loopfast

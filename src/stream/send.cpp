@@ -1,0 +1,143 @@
+// Sending: one attempt, on the lane that is due.
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "base/cpu.h"
+#include "base/real.h"
+#include "base/ticks.h"
+#include "link/link.h"
+#include "stream/sleep.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+namespace {
+
+/// The connection ends here because the peer wrote what no peer may write: a reset, as TCP would.
+long break_connection(Stream& stream, int fd) {
+    stream.shared->broken.store(1, std::memory_order_relaxed);
+    stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);
+    forget_kernel_readiness(stream);
+    sys::shutdown(fd, SHUT_RDWR);
+    return -ECONNRESET;
+}
+
+long kernel_send(int fd, const Buffers& from, size_t size, int flags);
+
+/// True when what is sent now must go to the kernel for it to say what becomes of it: the peer closed, died
+/// or reset. The dead say nothing, so the kernel's word is asked for once in a while.
+bool peer_is_gone(Stream& stream, int fd) {
+    uint32_t kernel = cached_kernel_readiness(stream);
+    // A hint: no order needed, the kernel is asked below. Harmless: only compared.
+    const uint32_t closing = stream.their_words().closing.load(std::memory_order_relaxed).harmless();
+    if (closing == 0 && (kernel & (kUnknown | POLLERR | POLLHUP | POLLRDHUP)) == 0 &&
+        ticks() - stream.last_kernel_look.load(std::memory_order_relaxed) <
+            (stream.watched.load(std::memory_order_relaxed) != 0 ? kWatchedTicks : kTicksPerMs)) [[likely]]
+        return false;
+    forget_kernel_readiness(stream);
+    kernel = kernel_readiness(stream, fd, Freshness::kCached);
+    if ((kernel & (POLLHUP | POLLERR | POLLNVAL)) != 0)
+        return true;
+    // It ended its direction and wants none of ours: the kernel answers that with a reset.
+    if (closing == kClosingBoth && (kernel & POLLRDHUP) != 0)
+        return true;
+    if (!hung_up(stream.link.load(std::memory_order_relaxed)))
+        return false;
+    stream.link_down.store(true, std::memory_order_relaxed);
+    return (kernel & POLLRDHUP) != 0;
+}
+
+}  // namespace
+
+long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
+    SharedHalf& shared = *stream.shared;
+    if (!stream.out_in_ring() || stream.state() == State::kKernel) {
+        advance(stream, fd);
+        if (stream.state() == State::kKernel)
+            return kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+        if (!stream.out_in_ring()) {
+            KernelSend scope(stream);
+            if (!scope.allowed())
+                return -EAGAIN;  // a cut is being published this very moment
+            const long result = kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+            scope.count(result);
+            return result;
+        }
+    }
+    const bool gone = shared.send_to_kernel.load(std::memory_order_relaxed) != 0 || peer_is_gone(stream, fd);
+    if (!gone && stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd)) [[unlikely]] {
+        if (!return_to_kernel(stream, fd))
+            return -EAGAIN;
+        const long result = kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+        forget_kernel_readiness(stream);
+        return result;
+    }
+    if (gone) {
+        shared.send_to_kernel.store(1, std::memory_order_relaxed);
+        forget_kernel_readiness(stream);
+        if ((flags & kContinued) != 0)
+            return -EPIPE;
+        return kernel_send(fd, from, size, flags | MSG_DONTWAIT);
+    }
+    if (size == 0)
+        return 0;
+
+    // Room that only growth can give is taken at once by a caller that cannot wait; see ring.h.
+    long sent = 0;
+    RingResult result{};
+    {
+        const bool taken = shared.send_lock.lock();
+        if (!taken)
+            return -EINTR;  // a handler on top of this thread's own write: see ring.h
+        if (stream.generation != shared.generation.load(std::memory_order_relaxed) || !stream.segment) {
+            shared.send_lock.unlock();
+            return -EBADF;  // closed by another thread
+        }
+        if (stream.state() == State::kKernel) {  // left by another thread
+            shared.send_lock.unlock();
+            return kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+        }
+        RingWriter writer = stream.writer();
+        const uint64_t limit = send_limit(stream);
+        Buffers rest = from;
+        do {
+            result = writer.write(rest, size - static_cast<size_t>(sent), limit, true);
+            sent += static_cast<long>(result.size);
+            if (result.size == 0 || static_cast<size_t>(sent) == size)
+                break;
+            rest.skip(result.size);
+        } while (result.status == RingResult::kDone);
+        if (sent > 0)
+            count_one(shared.counters.messages_out);
+        shared.send_lock.unlock();
+    }
+    if (sent > 0) {
+        auto& cpu = stream.our_words().cpu;
+        const auto here = static_cast<uint32_t>(current_cpu()) + 1;
+        if (!cpu.load(std::memory_order_relaxed).equals(here))
+            cpu.store(here, std::memory_order_relaxed);  // a hint for the peer's spinning
+        wake_consumer(stream);
+        // The bell found nobody: had the peer left the ring, these bytes are for the kernel to carry.
+        if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd)) [[unlikely]]
+            return_to_kernel(stream, fd);
+        return sent;
+    }
+    if (result.status == RingResult::kFault)
+        return -EFAULT;
+    if (result.status == RingResult::kBroken)
+        return break_connection(stream, fd);
+    shared.full_count.fetch_add(1, std::memory_order_relaxed);
+    return -EAGAIN;
+}
+
+namespace {
+
+long kernel_send(int fd, const Buffers& from, size_t size, int flags) {
+    // Through the kernel directly: MSG_NOSIGNAL is the caller's choice, and SIGPIPE is raised from here.
+    return from.with_parts(size, [&](msghdr& message) { return sys::sendmsg(fd, &message, flags); });
+}
+
+}  // namespace
+
+}  // namespace loopfast

@@ -1,0 +1,292 @@
+// A stream: loopfast's view of one end of one TCP connection. The application's descriptor is and stays the
+// kernel's socket; the stream knows which lane each direction is on and moves the bytes of the ring lane.
+//
+// Everything in this layer returns at once: results are >= 0 or -errno, -EAGAIN when a wait would be
+// needed. Waiting is the next layer's business (wait/).
+#pragma once
+
+#include <poll.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/ticks.h"
+#include "policy/reason.h"
+#include "segment/segment.h"
+#include "stream/shared.h"
+
+namespace loopfast {
+
+enum class Role : uint32_t { kNone, kConnector, kAcceptor };
+
+/// The kernel has to be asked: an event came, or we changed something.
+constexpr uint32_t kUnknown = 1U << 31;
+
+/// How waits on one stream or set went lately; decides whether to spin before the next sleep (wait/spin.h).
+/// Threads may mix up each other's counts here: relaxed, nothing depends on them but the length of a spin.
+struct SpinHistory {
+    std::atomic<uint8_t> failures{0};     ///< spins in vain in a row
+    std::atomic<uint8_t> hunches{0};      ///< of those that a peer awake gave cause for
+    std::atomic<uint8_t> patience{0};     ///< logarithm of the sleeps between two trials
+    std::atomic<uint8_t> sleeps{0};       ///< since the last trial
+    std::atomic<uint32_t> last_sleep{0};  ///< nanoseconds; 0 while none ended with what it waited for
+};
+
+/// One process's half. Lives in a fixed array; `slot` is its index there and in the arena.
+struct Stream {
+    SharedHalf* shared = nullptr;
+    uint32_t slot = 0;
+    std::atomic<uint32_t> generation{0};  ///< the connection this process means; compared with the shared one
+    Role role = Role::kNone;
+
+    MappedSegment segment;
+    std::atomic<int> link{-1};
+    int peer_pid = 0;  ///< as the kernel tells it; 0 when it cannot be told
+
+    // Rendezvous, see fuse.cpp.
+    int setup_fd = -1;                  ///< the descriptor through which the current setup call came
+    std::atomic<int> offer{-1};         ///< connector: the listening socket
+    std::atomic<int> pending_link{-1};  ///< connector: connected, proposal not complete yet
+    uint64_t threshold = 0;
+    std::atomic<uint64_t> next_look_in{0};
+    std::atomic<uint64_t> next_look_out{0};
+    std::atomic<uint32_t> offer_calls{0};
+    int64_t offer_made = 0;
+    uint32_t steps_aside =
+        0;  ///< of a thread, so that another one's calls end and the offer can be confirmed
+
+    std::atomic<int> local_refs{0};  ///< descriptors of this process
+    std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
+    std::atomic<bool> dying{false};  ///< closed; the last waiter unmaps
+
+    /// What poll said of the kernel socket last, or kUnknown: the low half. The high half counts the events
+    /// on the socket, so that an answer from before an event is never stored after it.
+    std::atomic<uint64_t> kernel_ready{kUnknown};
+    std::atomic<uint64_t> last_kernel_look{0};  ///< in ticks
+    std::atomic<int> watched{0};                ///< hidden epoll sets that report events on the socket
+    std::atomic<bool> link_down{false};         ///< the link hung up, as an event or a look said
+    uint64_t drained_told = 0;                  ///< the last backlog that the peer was told is read
+    uint64_t drained_when = 0;                  ///< and when, in ticks
+    uint64_t drained_seen = 0;                  ///< the last one that the peer told us of
+
+    // The Dekker words of fuse.cpp. They speak of this process only: nothing is changed while it has
+    // relatives that hold the connection, and a relative that is killed takes its calls with it.
+    std::atomic<uint32_t> kernel_readers{0};  ///< calls inside a kernel receive or a kernel wait
+    std::atomic<uint32_t> kernel_senders{0};  ///< calls inside a kernel send
+    std::atomic<uint32_t> cutting{0};         ///< 1 while a cut is being published
+    bool held_for_fork = false;               ///< see before_fork() in table.cpp
+
+    // Thread-epoll registrations, see wait/sleeper.cpp.
+    std::atomic<uint64_t> registered_receiver{0};
+    std::atomic<uint64_t> registered_sender{0};
+    SpinHistory receive_spin;
+    SpinHistory send_spin;
+    std::atomic<int> set_entries{0};  ///< epoll interest entries of this process that mean this stream
+
+    int side() const { return role == Role::kConnector ? 0 : 1; }
+    Direction& out() const { return segment.segment->direction[side()]; }
+    Direction& in() const { return segment.segment->direction[1 - side()]; }
+    SideWords& our_words() const { return segment.segment->side[side()]; }
+    SideWords& their_words() const { return segment.segment->side[1 - side()]; }
+    RingWriter writer() const { return {out(), shared->producer, segment.data(side()), segment.capacity}; }
+    RingReader reader() const { return {in(), shared->consumer, segment.data(1 - side()), segment.capacity}; }
+    bool out_in_ring() const { return shared->out_lane.load(std::memory_order_acquire) == Lane::kRing; }
+    bool in_in_ring() const { return shared->in_lane.load(std::memory_order_acquire) == Lane::kRing; }
+    State state() const { return shared->state.load(std::memory_order_acquire); }
+    /// The segment is there and its words have to be watched.
+    bool fused() const {
+        const State now = state();
+        return now == State::kFused || now == State::kProposed;
+    }
+};
+
+// --- receive.cpp, send.cpp: one attempt, on whichever lane is due ---
+
+/// Receives into `to` (null: drop, as MSG_TRUNC does) on a stream with a segment. Flags: MSG_PEEK,
+/// MSG_TRUNC; MSG_DONTWAIT is implied. @return bytes, 0 at the end, -EAGAIN, or -errno.
+long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags);
+
+/// With this flag a send goes on with what an earlier part of the same call began: an error must not be
+/// collected from the kernel then, it belongs to the next call.
+constexpr int kContinued = 1 << 30;
+
+/// Sends from `from` on a stream with a segment. @return bytes taken, -EAGAIN when there is no room, or
+/// -errno (-EPIPE after SIGPIPE was raised as the kernel raises it).
+long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int flags);
+
+/// Bytes that a receive would find now, as FIONREAD has it.
+uint64_t bytes_waiting(Stream& stream, int fd);
+
+/// The most that a peer's SO_RCVBUF adds: some more than what the kernel's own tuning reaches.
+constexpr uint64_t kMostForPeer = 8 * 1024 * 1024;
+
+/// Bytes that may be in flight towards the peer at once.
+inline uint64_t send_limit(const Stream& stream) {
+    // Harmless: clamped to the capacity right here.
+    const uint64_t theirs = stream.their_words().receive_size.load(std::memory_order_relaxed).harmless();
+    const uint64_t capacity = stream.segment.capacity;
+    const uint64_t ours = stream.shared->send_size.load(std::memory_order_relaxed);
+    // A segment as large as a peer may propose must not make us fill it on the peer's word alone.
+    const uint64_t most = capacity < kMostForPeer ? capacity : kMostForPeer;
+    const uint64_t sum = ours + (theirs < most ? theirs : most);
+    return sum < kControlSize ? kControlSize : (sum > capacity ? capacity : sum);
+}
+
+// --- readiness.cpp ---
+
+/// How old the kernel's answer may be where no event would tell of a change: kCached where the caller has
+/// just processed the events on the socket, kRecent (50 us) where nobody watches it.
+enum class Freshness { kCached, kRecent };
+/// For calls outside a wait: a stream that is registered in an epoll set is watched there, and looked at on
+/// its own account only every 10 ms.
+constexpr uint64_t kWatchedTicks = 10 * kTicksPerMs;
+
+/// The poll bits that are true now (POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR, POLLPRI, ...).
+uint32_t readiness(Stream& stream, int fd, Freshness freshness);
+/// What poll says of the kernel socket: the last answer, or a new one.
+uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness);
+/// An event was seen on the kernel socket, or we changed its state ourselves.
+inline void forget_kernel_readiness(Stream& stream) {
+    uint64_t seen = stream.kernel_ready.load(std::memory_order_relaxed);
+    // Relaxed: it orders nothing else, it only has to be one step with the compare-and-swap that stores an
+    // answer (kernel_readiness).
+    while (!stream.kernel_ready.compare_exchange_weak(seen, ((seen >> 32) + 1) << 32 | kUnknown,
+                                                      std::memory_order_relaxed)) {
+    }
+}
+/// The last answer, or kUnknown.
+inline uint32_t cached_kernel_readiness(const Stream& stream) {
+    return static_cast<uint32_t>(stream.kernel_ready.load(std::memory_order_relaxed));
+}
+/// Enough room that poll says writable: a third of the limit, as the kernel has it.
+inline bool has_room(const Stream& stream) {
+    const uint64_t limit = send_limit(stream);
+    RingWriter writer = stream.writer();
+    // A stale tail only errs towards "full": look at the real one before saying so.
+    const uint64_t known = writer.in_flight(false);
+    if (known <= limit && limit - known >= limit / 3)
+        return true;
+    const uint64_t used = writer.in_flight(true);
+    return used <= limit && limit - used >= limit / 3;
+}
+
+/// The readiness of a stream that is in the middle of its life, with both directions on the ring and nothing
+/// to ask the kernel, which is nearly always: a few loads. @return false when readiness() must say.
+inline bool plain_readiness(const Stream& stream, uint32_t wanted, uint32_t& ready) {
+    constexpr uint32_t kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
+    const SharedHalf& shared = *stream.shared;
+    // Relaxed or as in readiness(): each of these words is a hint to look closer, and is looked at again.
+    if (!stream.in_in_ring() || !stream.out_in_ring() ||
+        (cached_kernel_readiness(stream) & ~kWritable) != 0 ||
+        stream.link_down.load(std::memory_order_relaxed) || stream.state() == State::kKernel ||
+        stream.their_words().closing.load(std::memory_order_relaxed).is_set() ||
+        (shared.send_to_kernel.load(std::memory_order_relaxed) |
+         shared.peer_left.load(std::memory_order_relaxed)) != 0)
+        return false;
+    ready = 0;
+    if ((wanted & (POLLIN | POLLRDNORM)) != 0) {
+        const uint32_t low_water = shared.low_water.load(std::memory_order_relaxed);
+        if (stream.reader().available() >= (low_water > 0 ? low_water : 1))
+            ready |= POLLIN | POLLRDNORM;
+    }
+    if ((wanted & kWritable) != 0 && has_room(stream))
+        ready |= POLLOUT | POLLWRNORM;
+    return true;
+}
+
+/// The peer is gone with bytes of ours unread. Had they gone through the kernel it would have reset the
+/// connection; sending them to the dead socket makes it do so now. @return true if this call did that.
+bool refused_by_the_dead(Stream& stream, int fd);
+
+// --- fuse.cpp: on the way to the ring ---
+
+/// The connection exists now, in the role given; `threshold` 0 fuses at once.
+void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold);
+/// Before `size` bytes go to the kernel: the last moment for an offer.
+void before_kernel_send(Stream& stream, int fd, size_t size);
+/// After a call on the kernel lane: look for an offer, or see whether ours was taken.
+void after_kernel_call(Stream& stream, int fd);
+/// On a stream that was proposed: has the connector confirmed? Then publish our cut.
+void advance(Stream& stream, int fd);
+/// Stays on the kernel lane for good.
+void refuse(Stream& stream, Reason reason);
+/// Withdraws what was offered and not yet confirmed (before a fork, at close).
+void withdraw_offer(Stream& stream);
+
+/// The scope of a call that may move bytes over the kernel lane outside our locks. While one is open no
+/// cut is made in its direction. `allowed` is false once the stream has a segment: then the call must be
+/// made through receive_some or send_some.
+class KernelReceive {
+public:
+    explicit KernelReceive(Stream& stream);
+    ~KernelReceive();
+    bool allowed() const { return allowed_; }
+    void count(long result, int flags);
+
+private:
+    Stream& stream_;
+    bool allowed_;
+};
+class KernelSend {
+public:
+    explicit KernelSend(Stream& stream);
+    ~KernelSend();
+    bool allowed() const { return allowed_; }
+    void count(long result);
+
+private:
+    Stream& stream_;
+    bool allowed_;
+};
+
+/// What the layers above know and this one must ask: set once at start, see wait/epoll_set.cpp. `claim`
+/// takes the stream's interest entries into user space before it is fused; it says no while a thread sleeps
+/// in the kernel on one of those sets.
+struct SetHooks {
+    bool (*claim)(Stream& stream, int fd) = nullptr;
+    /// It was not fused after all: back into the kernel's sets.
+    void (*unclaim)(Stream& stream) = nullptr;
+};
+inline SetHooks set_hooks;
+
+/// Living processes that hold the descriptor.
+int count_holders(SharedHalf& shared);
+
+// --- leave.cpp ---
+
+/// The peer let go of its link without ending the connection: it goes on over the kernel lane.
+bool peer_left(Stream& stream, int fd);
+/// After that: sends what the peer left unread over the kernel lane. @return true when all of it is sent.
+bool return_to_kernel(Stream& stream, int fd);
+/// Our direction is about to end, by close or shutdown: what the peer left unread goes before the end.
+void finish_output(Stream& stream, int fd);
+/// Leaves the ring for good. @return false when unread bytes keep us there (then nothing has changed).
+bool leave(Stream& stream, int fd, Reason reason);
+
+// --- lifecycle.cpp ---
+
+/// This process's last descriptor is about to be closed; called before. `last` when no relative holds it.
+void prepare_close(Stream& stream, int fd, bool last);
+/// Releases the segment and the link, once nobody looks at them.
+void release_mapping(Stream& stream);
+/// shutdown(2) succeeded or is about to.
+void before_shutdown(Stream& stream, int fd, int how);
+void after_shutdown(Stream& stream, int how);
+
+/// A thread looks at the segment without a lock for a while.
+class Watching {
+public:
+    explicit Watching(Stream& stream);
+    ~Watching();
+    Watching(const Watching&) = delete;
+    Watching& operator=(const Watching&) = delete;
+    /// False when the stream was closed under us.
+    bool alive() const { return alive_; }
+
+private:
+    Stream& stream_;
+    bool alive_;
+};
+
+}  // namespace loopfast

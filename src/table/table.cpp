@@ -1,0 +1,252 @@
+// See table.h.
+#include "table/table.h"
+
+#include <errno.h>
+
+#include "base/hidden.h"
+#include "base/lock.h"
+#include "stream/setup.h"
+
+namespace loopfast {
+
+namespace {
+
+std::atomic<int> owner_pid{0};
+
+// Closed streams that some thread was still using when their descriptor went: their slots are freed later.
+constexpr int kMostLingering = 256;
+std::atomic<uint32_t> lingering[kMostLingering];  // slot + 1
+
+bool in_use(const Stream& stream) {
+    // Acquire pairs with the release at the end of KernelReceive and KernelSend.
+    return stream.waiters.load(std::memory_order_acquire) != 0 ||
+           stream.kernel_readers.load(std::memory_order_acquire) != 0 ||
+           stream.kernel_senders.load(std::memory_order_acquire) != 0 || stream.segment;
+}
+
+void reap_lingering() {
+    for (auto& entry : lingering) {
+        uint32_t value = entry.load(std::memory_order_relaxed);
+        if (value != 0 && !in_use(stream_at(value - 1)) &&
+            entry.compare_exchange_strong(value, 0, std::memory_order_relaxed))
+            free_slot(value - 1);
+    }
+}
+
+bool any_lingering = false;
+
+void free_or_linger(Stream& stream) {
+    if (!in_use(stream)) {
+        free_slot(stream.slot);
+        return;
+    }
+    any_lingering = true;
+    for (auto& entry : lingering) {
+        uint32_t nothing = 0;
+        if (entry.compare_exchange_strong(nothing, stream.slot + 1, std::memory_order_relaxed))
+            return;
+    }
+    // No place left to remember it: the slot stays taken.
+}
+
+void add_holder(SharedHalf& shared, int pid) {
+    for (auto& holder : shared.holders) {
+        int nobody = 0;
+        if (holder.compare_exchange_strong(nobody, pid, std::memory_order_relaxed))
+            return;
+    }
+    shared.more_holders.fetch_add(1, std::memory_order_relaxed);
+}
+
+void remove_holder(SharedHalf& shared, int pid) {
+    for (auto& holder : shared.holders) {
+        int expected = pid;
+        if (holder.compare_exchange_strong(expected, 0, std::memory_order_relaxed))
+            return;
+    }
+    uint32_t more = shared.more_holders.load(std::memory_order_relaxed);
+    while (more != 0 &&
+           !shared.more_holders.compare_exchange_weak(more, more - 1, std::memory_order_relaxed)) {
+    }
+}
+
+}  // namespace
+
+void open_table(std::atomic<uint64_t>* entries) {
+    owner_pid.store(sys::getpid(), std::memory_order_relaxed);
+    table_detail::entries = entries;
+    // Release pairs with the acquire in find(): who sees the limit sees the array.
+    table_detail::limit.store(kMostDescriptors, std::memory_order_release);
+}
+
+bool in_borrowed_memory() { return sys::getpid() != owner_pid.load(std::memory_order_relaxed); }
+
+void set_entry(int fd, TableEntry entry) {
+    if (static_cast<uint32_t>(fd) < kMostDescriptors && open_arena())
+        // Release pairs with the acquire in find().
+        table_detail::entries[fd].store(entry.packed(), std::memory_order_release);
+}
+
+Stream* make_stream(int fd) {
+    if (static_cast<uint32_t>(fd) >= kMostDescriptors)
+        return nullptr;
+    if (any_lingering)
+        reap_lingering();
+    const int slot = take_slot();
+    if (slot < 0)
+        return nullptr;
+    Stream& stream = stream_at(static_cast<uint32_t>(slot));
+    stream.shared->state.store(State::kIdle, std::memory_order_relaxed);
+    stream.shared->reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
+    add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
+    stream.local_refs.store(1, std::memory_order_relaxed);
+    set_entry(fd, TableEntry(EntryKind::kStream, stream.slot, stream.generation));
+    return &stream;
+}
+
+void duplicated(int fd, int copy) {
+    const TableEntry entry = find(fd);
+    if (entry.kind() == EntryKind::kStream) {
+        Stream* stream = find_stream(fd);
+        if (stream == nullptr || in_borrowed_memory())
+            return;
+        stream->local_refs.fetch_add(1, std::memory_order_relaxed);
+        set_entry(copy, entry);
+    } else if (entry.kind() == EntryKind::kSet && !in_borrowed_memory()) {
+        set_entry(copy, entry);
+    }
+}
+
+TableEntry before_close(int fd) {
+    const TableEntry entry = find(fd);
+    if (entry.kind() == EntryKind::kNone || in_borrowed_memory())
+        return {};
+    if (entry.kind() == EntryKind::kStream) {
+        Stream* stream = find_stream(fd);
+        if (stream != nullptr && stream->local_refs.load(std::memory_order_relaxed) == 1) {
+            if (stream->set_entries.load(std::memory_order_relaxed) != 0 &&
+                table_hooks.stream_closing != nullptr)
+                table_hooks.stream_closing(*stream);
+            prepare_close(*stream, fd, count_holders(*stream->shared) == 1);
+        } else if (stream != nullptr && stream->set_entries.load(std::memory_order_relaxed) != 0 &&
+                   table_hooks.descriptor_closing != nullptr) {
+            for (int other = next_entry(-1); other >= 0; other = next_entry(other))
+                if (other != fd && find(other).packed() == entry.packed()) {
+                    table_hooks.descriptor_closing(*stream, fd, other);
+                    break;
+                }
+        }
+    }
+    // From here on the number means nothing to us: the kernel may give it to another thread's descriptor
+    // before close returns.
+    set_entry(fd, {});
+    return entry;
+}
+
+void after_close(int fd, TableEntry entry) {
+    (void)fd;
+    if (entry.kind() == EntryKind::kSet) {
+        for (int other = next_entry(-1); other >= 0; other = next_entry(other))
+            if (find(other).packed() == entry.packed())
+                return;  // a duplicate of the set's descriptor is left
+        if (table_hooks.set_closed != nullptr)
+            table_hooks.set_closed(entry.index());
+        return;
+    }
+    if (entry.kind() != EntryKind::kStream)
+        return;
+    Stream& stream = stream_at(entry.index());
+    // acq_rel: the last one to let go sees what the others did with the stream before they did.
+    if (stream.generation != entry.generation() ||
+        stream.local_refs.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    SharedHalf& shared = *stream.shared;
+    remove_holder(shared, owner_pid.load(std::memory_order_relaxed));
+    const bool last = count_holders(shared) == 0;
+    if (last)
+        shared.generation.fetch_add(1, std::memory_order_relaxed);  // calls still under way get EBADF
+    // The role stays: a thread that still waits on this stream finds its direction by it.
+    stream.generation.store(~entry.generation(), std::memory_order_relaxed);
+    if (stream.segment)
+        release_mapping(stream);
+    if (last)
+        free_or_linger(stream);
+}
+
+int next_entry(int from) {
+    // Entries live below the highest descriptor; a loop over a million words once in a while (exec, fork,
+    // the close of a set) is too long, so the search goes by the pages that were ever touched.
+    const uint32_t limit = table_detail::limit.load(std::memory_order_acquire);
+    static_assert(kMostDescriptors % 512 == 0);
+    for (uint32_t fd = static_cast<uint32_t>(from + 1); fd < limit; ++fd) {
+        if (fd >= 65536)
+            return -1;  // above the numbers that programs use in practice nothing is listed
+        if (table_detail::entries[fd].load(std::memory_order_relaxed) != 0)
+            return static_cast<int>(fd);
+    }
+    return -1;
+}
+
+void for_each_stream(void (*visit)(Stream& stream)) {
+    ArenaHeader* const header = arena();
+    if (header == nullptr)
+        return;
+    for (uint32_t word = 0; word < kSlots / 64; ++word) {
+        uint64_t used = header->used[word].load(std::memory_order_relaxed);
+        for (; used != 0; used &= used - 1) {
+            const uint32_t slot = word * 64 + static_cast<uint32_t>(__builtin_ctzll(used));
+            Stream& stream = stream_at(slot);
+            if (stream.shared != nullptr && stream.local_refs.load(std::memory_order_relaxed) > 0)
+                visit(stream);
+        }
+    }
+}
+
+void before_fork() {
+    for_each_stream([](Stream& stream) {
+        // No other thread may be in the middle of fusing it: the child would have half of that.
+        stream.held_for_fork = hold_setup(stream);
+        // An offer belongs to one process: who accepts its connection must be the one that confirms.
+        withdraw_offer(stream);
+        // The child's place, held for it until it runs: the parent may close its own meanwhile.
+        stream.shared->more_holders.fetch_add(1, std::memory_order_relaxed);
+        stream.shared->had_relatives.store(1, std::memory_order_relaxed);
+    });
+}
+
+void after_fork_in_parent() {
+    for_each_stream([](Stream& stream) {
+        if (stream.held_for_fork) {
+            stream.held_for_fork = false;
+            release_setup(stream);
+        }
+    });
+}
+
+void after_fork_in_child() {
+    cached_tid = 0;
+    // Locks in private memory: their holders' copies will never let go of them here.
+    hidden_after_fork_in_child();
+    arena_after_fork_in_child();
+    owner_pid.store(sys::getpid(), std::memory_order_relaxed);
+    for_each_stream([](Stream& stream) {
+        SharedHalf& shared = *stream.shared;
+        shared.more_holders.fetch_sub(1, std::memory_order_relaxed);
+        add_holder(shared, owner_pid.load(std::memory_order_relaxed));
+        // What was held for the fork the parent gives back. Its other threads exist in the parent only.
+        stream.held_for_fork = false;
+        stream.kernel_readers.store(0, std::memory_order_relaxed);
+        stream.kernel_senders.store(0, std::memory_order_relaxed);
+        stream.cutting.store(0, std::memory_order_relaxed);
+        stream.waiters.store(0, std::memory_order_relaxed);
+        stream.watched.store(0, std::memory_order_relaxed);
+        stream.registered_receiver.store(0, std::memory_order_relaxed);
+        stream.registered_sender.store(0, std::memory_order_relaxed);
+    });
+    for (auto& entry : lingering)
+        entry.store(0, std::memory_order_relaxed);
+    if (table_hooks.forked != nullptr)
+        table_hooks.forked();
+}
+
+}  // namespace loopfast

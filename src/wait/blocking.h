@@ -1,0 +1,15 @@
+// Blocking send and receive: attempts of the stream layer with waits between them, under the rules of the
+// socket interface for timeouts, signals, low-water marks and partial transfers.
+#pragma once
+
+#include "stream/stream.h"
+
+namespace loopfast {
+
+/// As recv(2) with `flags`; `to` null drops the bytes (MSG_TRUNC). @return bytes, or -errno.
+long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags);
+
+/// As send(2) with `flags`. @return bytes, or -errno.
+long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags);
+
+}  // namespace loopfast

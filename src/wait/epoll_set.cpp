@@ -1,0 +1,453 @@
+// Interest: epoll_ctl, and how entries move between the kernel's set and ours. See epoll_set.h.
+#include "wait/epoll_set.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include <new>
+
+#include "base/hidden.h"
+#include "base/real.h"
+#include "stream/sleep.h"
+#include "table/table.h"
+#include "wait/epoll_events.h"
+#include "wait/sleeper.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr uint32_t kMostSets = 4096;
+EpollSet* sets = nullptr;  // kMostSets of them, untouched pages cost nothing
+uint32_t sets_made = 0;    // places below this one have been used
+FamilyLock making;
+
+}  // namespace
+
+EpollSet* find_set(int fd) {
+    const TableEntry entry = find(fd);
+    if (entry.kind() != EntryKind::kSet)
+        return nullptr;
+    return &sets[entry.index()];
+}
+
+void make_set(int fd) {
+    Hold hold(making);
+    if (sets == nullptr)
+        sets = static_cast<EpollSet*>(zeroed_pages(sizeof(EpollSet) * kMostSets));
+    if (sets == nullptr || !open_arena())
+        return;
+    for (uint32_t i = 0; i < kMostSets; ++i) {
+        if (sets[i].in_use.load(std::memory_order_relaxed))
+            continue;
+        new (&sets[i]) EpollSet();
+        sets[i].descriptor = fd;
+        sets[i].in_use.store(true, std::memory_order_release);
+        if (i >= sets_made)
+            sets_made = i + 1;
+        set_entry(fd, TableEntry(EntryKind::kSet, i, 0));
+        return;
+    }
+}
+
+bool EpollSet::ensure_hidden(int set_fd) {
+    if (hidden_ >= 0)
+        return true;
+    const int made = sys::epoll_create(EPOLL_CLOEXEC);
+    if (made < 0)
+        return false;
+    hidden_ = hide(made);
+    const long event = sys::call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+    kick_ = event < 0 ? -1 : hide(static_cast<int>(event));
+    epoll_event inner{EPOLLIN, {}};
+    inner.data.u64 = kOrdinaryEvent;
+    epoll_event kick{EPOLLIN | EPOLLET, {}};
+    kick.data.u64 = kKickEvent;
+    if (hidden_ < 0 || kick_ < 0 || sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, set_fd, &inner) < 0 ||
+        sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0) {
+        close_hidden(hidden_);
+        close_hidden(kick_);
+        hidden_ = kick_ = -1;
+        return false;
+    }
+    return true;
+}
+
+void EpollSet::kick() {
+    const uint64_t one = 1;
+    if (sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0)
+        sys::write(kick_, &one, sizeof one);
+    if (kernel_sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0 && !kicked_kernel_) {
+        // Threads that wait in the kernel's set must come out and wait here. They recognise the event by
+        // its data, which is a number that no program has.
+        epoll_event event{EPOLLIN, {}};
+        event.data.u64 = kernel_kick_data();
+        sys::write(kick_, &one, sizeof one);
+        if (sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, kick_, &event) == 0)
+            kicked_kernel_ = true;
+    }
+}
+
+void EpollSet::make_hot(int fd, Interest& interest) {
+    interest.quiet = 0;
+    if (interest.hot_index != 0)
+        return;
+    if (hot_count_ == hot_room_) {
+        const uint32_t room = hot_room_ == 0 ? 1024 : hot_room_ * 2;
+        auto* larger = static_cast<int*>(zeroed_pages(sizeof(int) * room));
+        if (larger == nullptr)
+            return;
+        for (uint32_t i = 0; i < hot_count_; ++i)
+            larger[i] = hot_[i];
+        if (hot_ != nullptr)
+            sys::munmap(hot_, sizeof(int) * hot_room_);
+        hot_ = larger;
+        hot_room_ = room;
+    }
+    hot_[hot_count_++] = fd;
+    interest.hot_index = hot_count_;
+}
+
+void EpollSet::make_cold(Interest& interest) {
+    if (interest.hot_index == 0)
+        return;
+    const uint32_t place = interest.hot_index - 1;
+    const int last = hot_[--hot_count_];
+    hot_[place] = last;
+    interest.hot_index = 0;
+    if (place != hot_count_) {
+        Interest* moved = interests_.find(last);
+        if (moved != nullptr)
+            moved->hot_index = place + 1;
+    }
+}
+
+bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
+    epoll_event event{EPOLLIN | EPOLLET, {}};
+    event.data.u64 = hidden_data(fd, false);
+    const int link = stream.link.load(std::memory_order_relaxed);
+    int result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, link, &event);
+    if (result == -EEXIST)  // another entry of the same stream: both are looked at when it rings
+        result = sys::epoll_ctl(hidden_, EPOLL_CTL_MOD, link, &event);
+    if (result < 0)
+        return false;
+    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+    event.data.u64 = hidden_data(fd, true);
+    result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, fd, &event);
+    if (result < 0 && result != -EEXIST)
+        return false;
+    forget_kernel_readiness(stream);
+    interest.registered = true;
+    stream.watched.fetch_add(1, std::memory_order_relaxed);
+    return true;
+}
+
+void EpollSet::unregister(int fd, Interest& interest, Stream& stream) {
+    if (!interest.registered || hidden_ < 0)
+        return;
+    interest.registered = false;
+    stream.watched.fetch_sub(1, std::memory_order_relaxed);
+    sys::epoll_ctl(hidden_, EPOLL_CTL_DEL, fd, nullptr);
+    // The link stays as long as another entry means the same stream.
+    int others = 0;
+    if (stream.set_entries.load(std::memory_order_relaxed) > 1) {
+        interests_.each([&](int, Interest& other) {
+            if (&other != &interest && other.managed && other.slot == interest.slot)
+                ++others;
+        });
+    }
+    if (others == 0)
+        sys::epoll_ctl(hidden_, EPOLL_CTL_DEL, stream.link.load(std::memory_order_relaxed), nullptr);
+}
+
+void EpollSet::forget(int fd, Interest& interest) {
+    if (interest.stream) {
+        Stream& stream = stream_at(interest.slot);
+        if (interest.managed) {
+            if (stream.generation == interest.generation)
+                unregister(fd, interest, stream);
+            make_cold(interest);
+            if (!interest.dormant)
+                change_managed(-1);
+        }
+        if (stream.generation == interest.generation)
+            stream.set_entries.fetch_sub(1, std::memory_order_relaxed);
+    }
+    interest = {};
+}
+
+int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream* stream, epoll_event* event) {
+    const bool ours = interest != nullptr && interest->used && interest->managed &&
+                      stream_at(interest->slot).generation == interest->generation &&
+                      (stream == nullptr || interest->slot == stream->slot);
+    const bool known = ours && !interest->dormant;
+    if (operation == EPOLL_CTL_ADD) {
+        if (known)
+            return -EEXIST;
+        if (event == nullptr)
+            return -EFAULT;
+        constexpr uint32_t kWithExclusive =
+            EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+        if ((event->events & EPOLLEXCLUSIVE) != 0 && (event->events & ~kWithExclusive) != 0)
+            return -EINVAL;
+        if (!ours) {
+            interest = interests_.make(fd);
+            if (interest == nullptr)
+                return -ENOMEM;
+            if (interest->used)
+                forget(fd, *interest);
+            *interest = {};
+            interest->used = interest->stream = interest->managed = true;
+            interest->slot = stream->slot;
+            interest->generation = stream->generation;
+            stream->set_entries.fetch_add(1, std::memory_order_relaxed);
+            unregistered_ = true;
+        }
+        interest->dormant = false;
+        change_managed(1);
+    } else if (!known) {
+        return -ENOENT;
+    } else if (operation == EPOLL_CTL_DEL) {
+        interest->dormant = true;
+        make_cold(*interest);
+        change_managed(-1);
+        return 0;
+    } else if (event == nullptr) {
+        return -EFAULT;
+    } else if ((interest->events & EPOLLEXCLUSIVE) != 0 || (event->events & EPOLLEXCLUSIVE) != 0) {
+        return -EINVAL;
+    }
+    interest->events = event->events;
+    interest->data = event->data.u64;
+    interest->disabled = false;
+    interest->edge = true;
+    make_hot(fd, *interest);
+    kick();
+    return 0;
+}
+
+int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
+    if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
+        return -EINVAL;
+    Stream* const stream = find_stream(fd);
+    if (operation == EPOLL_CTL_ADD) {
+        EpollSet* const inner = find_set(fd);
+        if (inner != nullptr && inner != this)
+            inner->nest();
+        if (nested_ && stream != nullptr && stream->fused())
+            leave(*stream, fd, Reason::kOption);
+    }
+    Hold hold(lock);
+    descriptor = set_fd;
+    Interest* interest = interests_.find(fd);
+    const bool managed = interest != nullptr && interest->used && interest->managed;
+    // A bad pointer must be the kernel's to judge; and what it says of a descriptor that is closed as well.
+    if ((stream != nullptr && stream->fused() &&
+         (operation == EPOLL_CTL_ADD ? ensure_hidden(set_fd) : managed)) ||
+        (managed && stream != nullptr))
+        return control_managed(operation, fd, interest, stream, event);
+    const int result = real::epoll_ctl(set_fd, operation, fd, event);
+    if (result < 0)
+        return -errno;
+    if (operation == EPOLL_CTL_DEL) {
+        if (interest != nullptr && interest->used)
+            forget(fd, *interest);
+        return 0;
+    }
+    if (operation == EPOLL_CTL_ADD && interest != nullptr && interest->used)
+        forget(fd, *interest);
+    interest = interests_.make(fd);
+    if (interest == nullptr)
+        return 0;
+    if (!interest->used && stream != nullptr) {
+        interest->stream = true;
+        interest->slot = stream->slot;
+        interest->generation = stream->generation;
+        stream->set_entries.fetch_add(1, std::memory_order_relaxed);
+    }
+    interest->used = true;
+    interest->disabled = false;
+    interest->events = event->events;
+    interest->data = event->data.u64;
+    interest->entered = kernel_waits_;
+    ordinary_lively_ = true;
+    return 0;
+}
+
+void EpollSet::divert(Stream& stream, int fd, int other) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation &&
+            (number == fd || interest.via == fd + 1))
+            interest.via = other + 1;
+    });
+}
+
+void EpollSet::nest() {
+    constexpr int kAtOnce = 64;
+    int fds[kAtOnce];
+    int count;
+    do {
+        count = 0;
+        {
+            Hold hold(lock);
+            nested_ = true;
+            interests_.each([&](int number, Interest& interest) {
+                if (interest.managed && !interest.dormant && count < kAtOnce)
+                    fds[count++] = interest.via != 0 ? interest.via - 1 : number;
+            });
+        }
+        bool moved = false;
+        for (int i = 0; i < count; ++i)
+            if (Stream* const stream = find_stream(fds[i]))
+                moved = leave(*stream, fds[i], Reason::kOption) || moved;
+        if (!moved)
+            return;
+    } while (count != 0);
+}
+
+bool EpollSet::claim(Stream& stream, int fd) {
+    (void)fd;
+    Hold hold(lock);
+    bool good = true;
+    interests_.each([&](int number, Interest& interest) {
+        // An entry made before the socket was known as a stream is recognised by its number.
+        const bool ours = interest.stream
+                              ? interest.slot == stream.slot && interest.generation == stream.generation
+                              : find_stream(number) == &stream;
+        if (!ours || interest.managed || !good)
+            return;
+        bool fired = false;
+        if ((interest.events & EPOLLONESHOT) != 0) {
+            const long left = interest_in_kernel(descriptor, number);
+            if (left < 0) {
+                good = false;
+                return;
+            }
+            fired = (static_cast<uint32_t>(left) & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI)) == 0;
+        }
+        if (nested_ || !ensure_hidden(descriptor) ||
+            sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, number, nullptr) < 0) {
+            good = false;
+            return;
+        }
+        if (!interest.stream) {
+            interest.stream = true;
+            interest.slot = stream.slot;
+            interest.generation = stream.generation;
+            stream.set_entries.fetch_add(1, std::memory_order_relaxed);
+        }
+        interest.managed = true;
+        interest.disabled = fired;
+        // An edge that the kernel's set has reported already is not reported again, but what lies unread
+        // may have come since.
+        interest.edge = interest.entered == kernel_waits_ ||
+                        ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
+        change_managed(1);
+        unregistered_ = true;
+        make_hot(number, interest);
+        kick();
+    });
+    return good;
+}
+
+void EpollSet::unclaim(Stream& stream) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (!interest.managed || interest.dormant || interest.slot != stream.slot ||
+            interest.generation != stream.generation)
+            return;
+        interest.managed = false;
+        make_cold(interest);
+        change_managed(-1);
+        epoll_event event{interest.disabled ? 0U : interest.events, {}};
+        event.data.u64 = interest.data;
+        interest.entered = kernel_waits_;
+        ordinary_lively_ = true;
+        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, number, &event);
+    });
+}
+
+void EpollSet::drop(Stream& stream) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation)
+            forget(number, interest);
+    });
+    // The link leaves the set with its events: one that was meant to wake a sleeper goes with it.
+    kick();
+}
+
+void EpollSet::forked() {
+    // The child shares the kernel's set with its parent, as without us; but two processes in one hidden set
+    // would take each other's edges.
+    lock.reset();
+    close_hidden(hidden_);
+    close_hidden(kick_);
+    hidden_ = kick_ = -1;
+    sleepers_.store(0, std::memory_order_relaxed);
+    kernel_sleepers_.store(0, std::memory_order_relaxed);
+    kicked_kernel_ = false;
+    interests_.each([&](int number, Interest& interest) {
+        interest.registered = false;
+        if (interest.managed && !interest.dormant) {
+            unregistered_ = true;
+            make_hot(number, interest);
+        }
+    });
+}
+
+void EpollSet::release() {
+    {
+        Hold hold(lock);
+        interests_.each([&](int number, Interest& interest) { forget(number, interest); });
+        interests_.release();
+        if (hot_ != nullptr)
+            sys::munmap(hot_, sizeof(int) * hot_room_);
+        hot_ = nullptr;
+        hot_count_ = hot_room_ = 0;
+        close_hidden(hidden_);
+        close_hidden(kick_);
+        hidden_ = kick_ = -1;
+    }
+    in_use.store(false, std::memory_order_release);
+}
+
+namespace {
+
+template <typename Visit> void each_set(Visit visit) {
+    for (uint32_t i = 0; i < sets_made; ++i)
+        if (sets[i].in_use.load(std::memory_order_acquire))
+            visit(sets[i]);
+}
+
+bool claim_in_sets(Stream& stream, int fd) {
+    bool good = true;
+    each_set([&](EpollSet& set) { good = good && set.claim(stream, fd); });
+    return good;
+}
+
+void drop_from_sets(Stream& stream) {
+    each_set([&](EpollSet& set) { set.drop(stream); });
+}
+
+}  // namespace
+
+void connect_sets() {
+    set_hooks.claim = claim_in_sets;
+    table_hooks.descriptor_closing = [](Stream& stream, int fd, int other) {
+        each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
+    };
+    set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
+    table_hooks.stream_closing = drop_from_sets;
+    table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
+    table_hooks.forked = [] {
+        making.reset();
+        each_set([](EpollSet& set) { set.forked(); });
+        forget_thread_waiter();
+    };
+}
+
+}  // namespace loopfast

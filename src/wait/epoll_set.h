@@ -1,0 +1,120 @@
+// An epoll set with streams in it. Interest in streams lives here, in user space; ordinary descriptors stay
+// in the kernel's set, with their user data untouched.
+//
+//     E  the program's epoll descriptor: ordinary descriptors, and streams that were never fused
+//     H  a hidden epoll set to sleep in: contains E itself (level-triggered), each stream's link and kernel
+//        socket (edge-triggered), and an eventfd to get sleepers out
+//
+// A set whose entries are all ordinary is passed on to the kernel. When a stream is about to be fused its
+// entry is claimed: taken out of E and managed here from then on. Changes of interest, which event loops
+// make at every request, are then plain stores; the kernel hears of a stream once.
+//
+// Streams with traffic are hot and scanned in user space; those that stay quiet become cold: armed for good,
+// so that the next byte rings, and left out of the scan until then.
+#pragma once
+
+#include <signal.h>
+#include <sys/epoll.h>
+
+#include <cstdint>
+
+#include "base/lock.h"
+#include "stream/stream.h"
+#include "wait/interest.h"
+
+namespace loopfast {
+
+class EpollSet {
+public:
+    /// epoll_ctl(2). @return 0 or -errno.
+    int control(int set_fd, int operation, int fd, epoll_event* event);
+    /// epoll_pwait(2) with a timeout in nanoseconds. @return events or -errno.
+    int wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+
+    /// True when something in here must be looked at in user space.
+    bool has_managed() const { return managed_.load(std::memory_order_acquire) != 0; }
+
+    // For poll and select on the set's descriptor.
+    bool any_ready(int set_fd);
+    /// Arms what is hot for a sleep outside; @return the hidden set to sleep on, to be followed by disarm(),
+    /// or -1.
+    int arm(int set_fd, uint64_t token);
+    void disarm(uint64_t token);
+    void take_hidden_events();
+    /// Around a wait on the descriptor of a set that is all the kernel's. @return true at the end when it is
+    /// not any more: what the wait said is void then.
+    bool enter_kernel();  ///< false: it has streams already, and nothing is to be ended
+    bool leave_kernel();
+
+    // From below.
+    bool claim(Stream& stream, int fd);
+    void unclaim(Stream& stream);
+    void drop(Stream& stream);
+    /// `fd` is about to be closed while `other` still means the same stream.
+    void divert(Stream& stream, int fd, int other);
+    /// The set is in another set, which the kernel must be able to wake: no stream in it is fused.
+    void nest();
+    void forked();
+    void release();
+
+    int descriptor = -1;  ///< some descriptor of the set, as last used
+    std::atomic<bool> in_use{false};
+    FamilyLock lock;
+
+private:
+    int scan(epoll_event* events, int capacity);
+    uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
+    bool report_edge(Interest& interest, Stream& stream, uint32_t bits);
+    int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
+    void handle_hidden(const epoll_event* events, int count, bool& ordinary);
+    bool ensure_hidden(int set_fd);
+    bool register_streams();
+    bool register_one(int fd, Interest& interest, Stream& stream);
+    void unregister(int fd, Interest& interest, Stream& stream);
+    void arm_hot(uint64_t token);
+    void disarm_hot(uint64_t token);
+    void make_hot(int fd, Interest& interest);
+    void make_cold(Interest& interest);
+    bool try_cooling(int fd, Interest& interest, Stream& stream);
+    void forget(int fd, Interest& interest);
+    /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
+    void change_managed(int by) {
+        managed_.store(managed_.load(std::memory_order_relaxed) + static_cast<uint32_t>(by),
+                       std::memory_order_release);
+    }
+    void kick();
+    void pass_on();
+    int wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+                       bool& again);
+    int control_managed(int operation, int fd, Interest* interest, Stream* stream, epoll_event* event);
+
+    InterestTable interests_;
+    int* hot_ = nullptr;  ///< descriptor numbers
+    uint32_t hot_count_ = 0;
+    uint32_t hot_room_ = 0;
+    uint32_t next_scan_ = 0;
+    std::atomic<uint32_t> managed_{0};
+    std::atomic<uint32_t> sleepers_{0};         ///< threads in H
+    std::atomic<uint32_t> kernel_sleepers_{0};  ///< threads in E
+    bool kicked_kernel_ = false;
+    /// The last look at E found something, or its entries changed since: it is looked at in every wait, so
+    /// that one call reports everything that is ready. Quiet, it is looked at now and then.
+    bool ordinary_lively_ = true;
+    uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
+    bool nested_ = false;
+    bool unregistered_ = false;  ///< some managed entry is not in H yet
+    int hidden_ = -1;
+    int kick_ = -1;
+    uint32_t calls_ = 0;
+    uint64_t last_look_ = 0;
+    SpinHistory history_;
+};
+
+/// The set behind a descriptor, or nullptr.
+EpollSet* find_set(int fd);
+/// `fd` is a new epoll descriptor.
+void make_set(int fd);
+/// Connects the layers below with this one. Called once, at load.
+void connect_sets();
+
+}  // namespace loopfast

@@ -1,0 +1,355 @@
+// See poll_set.h.
+#include "wait/poll_set.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include <new>
+
+#include "base/real.h"
+#include "stream/sleep.h"
+#include "table/table.h"
+#include "wait/epoll_set.h"
+#include "wait/sleeper.h"
+#include "wait/spin.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr uint32_t kAlways = POLLERR | POLLHUP | POLLNVAL;
+constexpr nfds_t kOnStack = 128;
+
+SpinHistory history;  // of all polls of the process
+
+enum class Kind : uint8_t {
+    kIgnored,    ///< a negative number
+    kOrdinary,   ///< the kernel's
+    kCandidate,  ///< a stream on the kernel lane: not fused while it is counted as being waited for there
+    kFused,      ///< a stream with a segment
+    kPlainSet,   ///< an epoll set that is all the kernel's so far
+    kSet         ///< an epoll set with streams in it
+};
+
+/// What one entry of the array means during one round, whatever becomes of its descriptor meanwhile.
+struct Watched {
+    Stream* stream;
+    EpollSet* set;
+    int place;  ///< in the kernel's part, or -1
+    Kind kind;
+    bool armed;
+};
+
+/// Memory for a poll of any size: on the stack when small, else a mapping. (malloc belongs to the program
+/// and may not be called from a signal handler, which poll may.)
+class Scratch {
+public:
+    explicit Scratch(nfds_t count) {
+        if (count <= kOnStack)
+            return;
+        size_ = count * (sizeof(pollfd) + sizeof(Watched)) + sizeof(pollfd);
+        void* const memory =
+            sys::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        watched = sys::mmap_failed(memory) ? nullptr : static_cast<Watched*>(memory);
+        if (watched != nullptr)
+            fds = reinterpret_cast<pollfd*>(watched + count);
+    }
+    ~Scratch() {
+        if (size_ != 0 && watched != nullptr)
+            sys::munmap(watched, size_);
+    }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+
+private:
+    size_t size_ = 0;
+    pollfd small_fds_[kOnStack + 1];
+    Watched small_watched_[kOnStack];
+
+public:
+    pollfd* fds = small_fds_;
+    Watched* watched = small_watched_;
+};
+
+bool has_segment(const Stream& stream) { return stream.segment && stream.fused(); }
+
+/// One round of a poll: what each entry means, held fixed from here to the destructor. Streams with a segment
+/// stay mapped (see Watching), streams without one are not fused.
+class Round {
+public:
+    Round(pollfd* fds, nfds_t count, Scratch& scratch)
+        : fds_(fds), count_(count), watched_(scratch.watched), kernel_(scratch.fds) {
+        for (nfds_t i = 0; i < count; ++i)
+            classify(fds[i].fd, watched_[i]);
+    }
+    ~Round() {
+        for (nfds_t i = 0; i < count_; ++i) {
+            Stream* const stream = watched_[i].stream;
+            if (watched_[i].kind == Kind::kCandidate) {
+                // Release as at the end of KernelReceive.
+                stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+            } else if (watched_[i].kind == Kind::kFused &&
+                       stream->waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+                       stream->dying.load(std::memory_order_seq_cst)) {
+                release_mapping(*stream);
+            } else if (watched_[i].kind == Kind::kPlainSet) {
+                watched_[i].set->leave_kernel();
+            }
+        }
+    }
+    Round(const Round&) = delete;
+    Round& operator=(const Round&) = delete;
+
+    bool any_ordinary() const { return ordinary_; }
+    bool any_ours() const { return ours_; }
+    bool changed() const { return changed_; }
+
+    /// Fills in revents of everything we know ourselves. @return how many have some.
+    int evaluate() {
+        int found = 0;
+        for (nfds_t i = 0; i < count_; ++i) {
+            pollfd& entry = fds_[i];
+            entry.revents = 0;
+            if (watched_[i].kind == Kind::kFused) {
+                const auto wanted = static_cast<uint32_t>(static_cast<uint16_t>(entry.events)) | kAlways;
+                entry.revents =
+                    static_cast<short>(readiness(*watched_[i].stream, entry.fd, Freshness::kRecent) & wanted);
+            } else if (watched_[i].kind == Kind::kSet && (entry.events & kReadable) != 0 &&
+                       watched_[i].set->any_ready(entry.fd)) {
+                entry.revents = static_cast<short>(entry.events & kReadable);
+            }
+            found += entry.revents != 0;
+        }
+        return found;
+    }
+
+    /// Makes the kernel's part of a poll: ordinary descriptors as they are. With a token it is one to sleep
+    /// in: sets with streams by their hidden set, and for all streams together the thread's own epoll set,
+    /// where links and kernel sockets are registered edge-triggered. (Not the links themselves: a
+    /// level-triggered wait would have to empty them, and thereby take another waiter's edge.)
+    nfds_t kernel_part(uint64_t token, bool& good) {
+        nfds_t used = 0;
+        int thread_set = -1;
+        good = true;
+        for (nfds_t i = 0; i < count_; ++i) {
+            Watched& watched = watched_[i];
+            pollfd part{fds_[i].fd, fds_[i].events, 0};
+            watched.place = -1;
+            switch (watched.kind) {
+            case Kind::kIgnored:
+                continue;
+            case Kind::kFused:
+                if (token != 0) {
+                    thread_set = watch_in_thread(*watched.stream, part.fd);
+                    good = good && thread_set >= 0;
+                }
+                continue;
+            case Kind::kSet:
+                if (token != 0) {
+                    const int hidden = watched.set->arm(part.fd, token);
+                    watched.armed = hidden >= 0;
+                    part.fd = hidden >= 0 ? hidden : part.fd;
+                }
+                break;
+            case Kind::kOrdinary:
+            case Kind::kCandidate:
+            case Kind::kPlainSet:
+                break;
+            }
+            watched.place = static_cast<int>(used);
+            kernel_[used++] = part;
+        }
+        if (thread_set >= 0)
+            kernel_[used++] = {thread_set, POLLIN, 0};
+        return used;
+    }
+
+    void arm_streams(uint64_t token) {
+        for (nfds_t i = 0; i < count_; ++i)
+            if (watched_[i].kind == Kind::kFused)
+                each_word(i, [&](Stream& stream, Untrusted<uint64_t>& word) {
+                    arm(stream, word, token);
+                    heal(stream);
+                });
+    }
+    void disarm(uint64_t token) {
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (watched_[i].kind == Kind::kFused)
+                each_word(i, [&](Stream&, Untrusted<uint64_t>& word) { disarm_word(word, token); });
+            else if (watched_[i].armed)
+                watched_[i].set->disarm(token);
+            watched_[i].armed = false;
+        }
+    }
+
+    /// After a kernel poll over kernel_part: the ordinary descriptors' events. @return how many have some.
+    int collect() {
+        int found = 0;
+        for (nfds_t i = 0; i < count_; ++i) {
+            const int place = watched_[i].place;
+            if (place < 0 || kernel_[place].revents == 0)
+                continue;
+            if (watched_[i].kind == Kind::kSet && kernel_[place].fd != fds_[i].fd) {
+                watched_[i].set->take_hidden_events();
+            } else if (watched_[i].kind == Kind::kPlainSet && watched_[i].set->has_managed()) {
+                changed_ = true;  // it was woken to be looked at anew
+            } else if (fds_[i].revents == 0) {
+                fds_[i].revents = kernel_[place].revents;
+                ++found;
+            }
+        }
+        return found;
+    }
+
+private:
+    static constexpr short kReadable = POLLIN | POLLRDNORM;
+
+    void classify(int fd, Watched& watched) {
+        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false};
+        if (fd < 0)
+            return;
+        if (Stream* const stream = find_stream(fd)) {
+            watched.stream = stream;
+            for (;;) {
+                // As KernelReceive: announce, then look. seq_cst on both sides.
+                stream->kernel_readers.fetch_add(1, std::memory_order_seq_cst);
+                const State state = stream->shared->state.load(std::memory_order_seq_cst);
+                const bool pending = state == State::kPending &&
+                                     stream->shared->setup_owner.load(std::memory_order_relaxed) != my_tid();
+                if (!pending && state != State::kProposed && state != State::kFused) {
+                    watched.kind = Kind::kCandidate;
+                    ordinary_ = true;
+                    return;
+                }
+                stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+                if (!pending)
+                    break;
+                sys::sleep_ns(5'000);  // being fused this moment
+            }
+            stream->waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
+            watched.kind = Kind::kFused;
+            ours_ = true;
+            if (!has_segment(*stream)) {  // closed meanwhile
+                stream->waiters.fetch_sub(1, std::memory_order_seq_cst);
+                watched.kind = Kind::kOrdinary;
+                ordinary_ = true;
+            }
+        } else if (EpollSet* const set = find_set(fd)) {
+            watched.set = set;
+            watched.kind = set->enter_kernel() ? Kind::kPlainSet : Kind::kSet;
+            ours_ = ours_ || watched.kind == Kind::kSet;
+            ordinary_ = true;
+        } else {
+            ordinary_ = true;
+        }
+    }
+
+    template <typename Act> void each_word(nfds_t i, Act act) {
+        Stream& stream = *watched_[i].stream;
+        if ((fds_[i].events & kReadable) != 0)
+            act(stream, stream.in().sleep.consumer);
+        if ((fds_[i].events & (POLLOUT | POLLWRNORM)) != 0)
+            act(stream, stream.out().sleep.producer);
+    }
+
+    pollfd* fds_;
+    nfds_t count_;
+    Watched* watched_;
+    pollfd* kernel_;
+    bool ordinary_ = false;
+    bool ours_ = false;
+    bool changed_ = false;
+};
+
+}  // namespace
+
+bool poll_needs_us(const pollfd* fds, nfds_t count) {
+    for (nfds_t i = 0; i < count; ++i) {
+        if (find(fds[i].fd).kind() == EntryKind::kNone)
+            continue;
+        const Stream* const stream = find_stream(fds[i].fd);
+        if ((stream != nullptr && has_segment(*stream)) || find_set(fds[i].fd) != nullptr)
+            return true;
+    }
+    return false;
+}
+
+int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask) {
+    const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
+    Scratch scratch(count);
+    if (scratch.watched == nullptr)
+        return -ENOMEM;
+    for (bool first = true;; first = false) {
+        Round round(fds, count, scratch);
+        int found = round.evaluate();
+        if (found == 0 && first && timeout != 0 && round.any_ours()) {
+            if (const int64_t time = spin_time(history); time > 0)
+                spin_until(history, deadline, time, [&] { return (found = round.evaluate()) != 0; });
+        }
+        bool good;
+        if (found != 0 || timeout == 0) {
+            if (!round.any_ordinary())
+                return found;
+            const nfds_t used = round.kernel_part(0, good);
+            timespec none{0, 0};
+            const int result = sys::ppoll(scratch.fds, static_cast<unsigned>(used), &none, mask);
+            if (result < 0 && found == 0)
+                return result;
+            found += result > 0 ? round.collect() : 0;
+            if (found == 0 && round.changed())
+                continue;
+            return found;
+        }
+        const uint64_t token = new_sleep_token();
+        const nfds_t used = round.kernel_part(token, good);
+        round.arm_streams(token);
+        int64_t left = time_left(deadline);
+        if (!good && left > 200'000)
+            left = 200'000;  // no descriptor to sleep on: short naps
+        if (round.evaluate() != 0 || left == 0) {
+            round.disarm(token);
+            timeout = 0;
+            continue;
+        }
+        timespec storage;
+        const int64_t start = now_ns();
+        const int result = real::ppoll(scratch.fds, used, as_timespec(left, storage), mask);
+        const int error = errno;
+        round.disarm(token);
+        if (result < 0)
+            return -error;
+        if (result > 0) {
+            slept(history, now_ns() - start);
+            take_thread_events();
+        }
+        if (round.collect() != 0 || time_left(deadline) == 0)
+            timeout = 0;  // one more look at everything, then the answer
+    }
+}
+
+int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void* argument) {
+    moved = false;
+    Scratch scratch(count);
+    if (scratch.watched == nullptr)
+        return wait(argument);
+    nfds_t held = 0;
+    for (; held < count && !moved; ++held) {
+        Stream* const stream = find_stream(fds[held].fd);
+        scratch.watched[held].stream = stream;
+        if (stream == nullptr)
+            continue;
+        // As KernelReceive, for the whole array.
+        stream->kernel_readers.fetch_add(1, std::memory_order_seq_cst);
+        const State state = stream->shared->state.load(std::memory_order_seq_cst);
+        moved = state == State::kPending || state == State::kProposed || state == State::kFused;
+    }
+    const int result = moved ? 0 : wait(argument);
+    const int error = errno;
+    for (nfds_t i = 0; i < held; ++i)
+        if (scratch.watched[i].stream != nullptr)
+            scratch.watched[i].stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+    errno = error;
+    return result;
+}
+
+}  // namespace loopfast

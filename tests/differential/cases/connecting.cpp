@@ -1,0 +1,213 @@
+// Connecting: accept's flags, connects that do not block, refusals, bytes sent before they are accepted.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+/// Both processes where there are two, and a listener.
+void prepare(Pair& p) {
+    if (p.setup.processes == Processes::kForkBefore || p.setup.processes == Processes::kUsers)
+        p.script.fork(kClient, kServer);
+    p.listen();
+    p.make_client();
+}
+
+void talk(const Pair& p) {
+    for (int i = 0; i < 3; ++i) {
+        p.client.send("from the client");
+        p.server.await_bytes(15);
+        p.server.recv(100);
+        p.server.send("from the server");
+        p.client.await_bytes(15);
+        p.client.recv(100);
+    }
+}
+
+}  // namespace
+
+CASE_THAT(accept_flags, kBare) {
+    p.accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    p.establish();
+    p.server.getfl();
+    p.server.call("F_GETFD", [&] { return ::fcntl(p.server.fd(), F_GETFD); });
+    p.server.recv(1, 0);
+    p.client.getfl();
+    talk(p);
+}
+
+CASE_THAT(accept_does_not_inherit_nonblocking, kBare) {
+    p.before_listen = [](int fd) { ::fcntl(fd, F_SETFL, O_RDWR); };
+    p.establish();
+    p.listener.nonblocking(true);
+    p.server.getfl();
+    p.listener.call("accept when there is nobody",
+                    [&] { return ::accept(p.listener.fd(), nullptr, nullptr); });
+    p.listener.call("accept4 with odd flags",
+                    [&] { return ::accept4(p.listener.fd(), nullptr, nullptr, 12345); });
+}
+
+CASE_THAT(accept_tells_the_peer, kBare) {
+    prepare(p);
+    p.connect();
+    p.listener.call_with_text("accept", [&](Outcome& outcome) {
+        sockaddr_storage address;
+        socklen_t size = sizeof address;
+        const int fd = ::accept(p.listener.fd(), reinterpret_cast<sockaddr*>(&address), &size);
+        outcome.value = fd < 0 ? -1 : 0;
+        outcome.text = format("family %d, %u bytes", address.ss_family, size);
+    });
+    p.listener.call("accept, no room for the address", [&] {
+        socklen_t size = 0;
+        sockaddr_storage address;
+        p.listener.fd();
+        ::fcntl(p.listener.fd(), F_SETFL, O_NONBLOCK);
+        return ::accept(p.listener.fd(), reinterpret_cast<sockaddr*>(&address), &size);
+    });
+}
+
+CASE_THAT(connect_without_blocking, kBare) {
+    p.before_connect = [](int fd) { ::fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK); };
+    prepare(p);
+    const Outcome first = p.connect();
+    p.client.call("connect was", [&] { return first.value == 0 || first.error == EINPROGRESS; });
+    p.client.await_poll(POLLOUT);
+    p.client.get(SOL_SOCKET, SO_ERROR);
+    const Outcome second = p.connect();
+    p.client.call("connect again", [&] {
+        errno = second.error;
+        return second.value;
+    });
+    const Outcome third = p.connect();
+    p.client.call("and again", [&] {
+        errno = third.error;
+        return third.value;
+    });
+    p.accept();
+    p.take_sides();
+    talk(p);
+}
+
+CASE_THAT(connect_refused, kBare) {
+    prepare(p);
+    p.listener.close();
+    const Outcome refused = p.connect();
+    p.client.call("refused", [&] {
+        errno = refused.error;
+        return refused.value;
+    });
+    p.client.poll(POLLIN | POLLOUT | POLLRDHUP);
+    p.client.send("x", MSG_NOSIGNAL);
+    p.client.recv(1, MSG_DONTWAIT);
+}
+
+CASE_THAT(use_before_connecting, kBare) {
+    prepare(p);
+    p.client.send("x", MSG_NOSIGNAL);
+    p.client.recv(1, MSG_DONTWAIT);
+    p.client.poll(POLLIN | POLLOUT | POLLRDHUP);
+    p.client.fionread();
+    p.client.getpeername();
+    p.listener.send("x", MSG_NOSIGNAL);
+    p.listener.recv(1, MSG_DONTWAIT);
+    p.listener.poll(POLLIN | POLLOUT);
+    p.connect();
+    p.listener.await_poll(POLLIN);
+    p.listener.poll(POLLIN | POLLOUT);
+    p.listener.fionread();
+    p.accept();
+    p.take_sides();
+    talk(p);
+}
+
+CASE_THAT(bytes_before_accept, kBare) {
+    prepare(p);
+    p.connect();
+    p.client.send("early ");
+    p.client.send("bytes");
+    p.accept();
+    p.server.await_bytes(11);
+    p.server.recv(100);
+    p.take_sides();
+    talk(p);
+}
+
+CASE_THAT(closed_before_accept, kBare) {
+    prepare(p);
+    p.connect();
+    p.client.send("hello and goodbye");
+    p.client.close();
+    p.accept();
+    p.server.await_end();
+    p.server.recv(100);
+    p.server.recv(100);
+}
+
+CASE_THAT(much_before_accept, kBare) {
+    prepare(p);
+    p.connect();
+    Pending sending = p.client.start_send(pattern(700'000, 6));
+    p.accept();
+    p.server.drain(700'000);
+    sending.finish();
+    p.take_sides();
+    talk(p);
+}
+
+CASE_THAT(only_client_opts_in, kBare) {
+    p.server_opts_in = false;
+    if (p.lane.warm)
+        return;  // it is not to be fused
+    p.establish();
+    talk(p);
+}
+
+CASE_THAT(only_server_opts_in, kBare) {
+    p.client_opts_in = false;
+    if (p.lane.warm)
+        return;
+    p.establish();
+    talk(p);
+}
+
+CASE_THAT(accepting_server_forks_at_once, kBare) {
+    // The classic server: the child talks, the parent closes its copy.
+    prepare(p);
+    p.connect();
+    p.accept();
+    const Actor child = p.script.fork(kServer);
+    p.server.close();
+    p.server = p.server.in(child, "child");
+    talk(p);
+    p.observe(p.client, "end");
+    p.server.close();
+    p.client.await_end();
+    p.client.recv(1);
+}
+
+CASE_THAT(connect_again_after_reset, kBare) {
+    prepare(p);
+    p.connect();
+    p.accept();
+    p.take_sides();
+    talk(p);
+    p.server.reset();
+    p.client.await_poll(POLLERR);
+    p.client.recv(1);
+    // The same socket, connected anew.
+    const Outcome again = p.connect();
+    p.client.call("again", [&] {
+        errno = again.error;
+        return again.value;
+    });
+    if (!again.ok())
+        return;
+    p.accept();
+    talk(p);
+}
+
+}  // namespace differential

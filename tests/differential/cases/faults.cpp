@@ -1,0 +1,292 @@
+// Bad arguments: memory that cannot be touched, in every position, and counts and flags that no call takes.
+// The process must survive, and what is good must still work afterwards.
+#include <limits.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+char* const kNowhere = reinterpret_cast<char*>(16);
+
+void still_works(const Pair& p) {
+    p.a.send("still works");
+    p.b.await_bytes(11);
+    p.b.recv(100);
+}
+
+long receive_message(int fd, msghdr message, int flags = MSG_DONTWAIT) {
+    return ::recvmsg(fd, &message, flags);
+}
+long send_message(int fd, msghdr message) { return ::sendmsg(fd, &message, MSG_DONTWAIT); }
+
+}  // namespace
+
+CASE(bad_buffer_send) {
+    p.a.call("send", [&] { return ::send(p.a.fd(), kNowhere, 10, 0); });
+    p.a.call("write", [&] { return ::write(p.a.fd(), kNowhere, 10); });
+    p.a.call("sendto", [&] { return ::sendto(p.a.fd(), kNowhere, 10, 0, nullptr, 0); });
+    p.a.call("writev", [&] {
+        const iovec part{kNowhere, 10};
+        return ::writev(p.a.fd(), &part, 1);
+    });
+    p.a.call("sendmsg", [&] {
+        iovec part{kNowhere, 10};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        return send_message(p.a.fd(), message);
+    });
+    p.a.call("null", [&] { return ::send(p.a.fd(), nullptr, 10, 0); });
+    p.a.call("null, nothing", [&] { return ::send(p.a.fd(), nullptr, 0, 0); });
+    still_works(p);
+}
+
+CASE(bad_buffer_receive) {
+    p.a.send(pattern(64));
+    p.b.await_bytes(64);
+    p.b.call("recv", [&] { return ::recv(p.b.fd(), kNowhere, 10, 0); });
+    p.b.call("read", [&] { return ::read(p.b.fd(), kNowhere, 10); });
+    p.b.call("recvfrom", [&] { return ::recvfrom(p.b.fd(), kNowhere, 10, 0, nullptr, nullptr); });
+    p.b.call("peek", [&] { return ::recv(p.b.fd(), kNowhere, 10, MSG_PEEK); });
+    p.b.call("readv", [&] {
+        const iovec part{kNowhere, 10};
+        return ::readv(p.b.fd(), &part, 1);
+    });
+    p.b.call("recvmsg", [&] {
+        iovec part{kNowhere, 10};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        return receive_message(p.b.fd(), message);
+    });
+    p.b.call("null, nothing", [&] { return ::recv(p.b.fd(), nullptr, 0, 0); });
+    p.b.recv(100);
+    still_works(p);
+}
+
+CASE(bad_buffer_on_empty_stream) {
+    // Without bytes nothing is copied, so nothing is found out.
+    p.b.call("recv", [&] { return ::recv(p.b.fd(), kNowhere, 10, MSG_DONTWAIT); });
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.call("recv at the end", [&] { return ::recv(p.b.fd(), kNowhere, 10, 0); });
+}
+
+CASE(bad_vector) {
+    const auto bad = reinterpret_cast<iovec*>(kNowhere);
+    p.a.call("writev", [&] { return ::writev(p.a.fd(), bad, 2); });
+    p.a.call("writev null", [&] { return ::writev(p.a.fd(), nullptr, 1); });
+    p.a.call("writev null, none", [&] { return ::writev(p.a.fd(), nullptr, 0); });
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.call("readv", [&] { return ::readv(p.b.fd(), bad, 2); });
+    p.b.call("readv null", [&] { return ::readv(p.b.fd(), nullptr, 1); });
+    p.b.recv(10);
+    still_works(p);
+}
+
+CASE(bad_message) {
+    const auto bad = reinterpret_cast<msghdr*>(kNowhere);
+    p.a.call("sendmsg", [&] { return ::sendmsg(p.a.fd(), bad, 0); });
+    p.a.call("sendmsg null", [&] { return ::sendmsg(p.a.fd(), nullptr, 0); });
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.call("recvmsg", [&] { return ::recvmsg(p.b.fd(), bad, 0); });
+    p.b.call("recvmsg null", [&] { return ::recvmsg(p.b.fd(), nullptr, 0); });
+    p.b.call("recvmsg, bad vector", [&] {
+        msghdr message{};
+        message.msg_iov = reinterpret_cast<iovec*>(kNowhere);
+        message.msg_iovlen = 1;
+        return receive_message(p.b.fd(), message);
+    });
+    p.a.call("sendmsg, bad vector", [&] {
+        msghdr message{};
+        message.msg_iov = reinterpret_cast<iovec*>(kNowhere);
+        message.msg_iovlen = 1;
+        return send_message(p.a.fd(), message);
+    });
+    p.b.recv(10);
+    still_works(p);
+}
+
+CASE(bad_messages) {
+    const auto bad = reinterpret_cast<mmsghdr*>(kNowhere);
+    p.a.call("sendmmsg", [&] { return ::sendmmsg(p.a.fd(), bad, 2, 0); });
+    p.a.send("xy");
+    p.b.await_bytes(2);
+    p.b.call("recvmmsg", [&] { return ::recvmmsg(p.b.fd(), bad, 2, MSG_DONTWAIT, nullptr); });
+    p.b.recv(10);
+    still_works(p);
+}
+
+CASE(bad_control) {
+    p.a.call("sendmsg, bad control", [&] {
+        iovec part{const_cast<char*>("x"), 1};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = kNowhere;
+        message.msg_controllen = 64;
+        return send_message(p.a.fd(), message);
+    });
+    p.a.call("sendmsg, odd control", [&] {
+        iovec part{const_cast<char*>("x"), 1};
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        auto* const header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = 12345;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        return send_message(p.a.fd(), message);
+    });
+    p.a.send("y");
+    p.b.await_bytes(1);
+    p.b.recv(10);
+}
+
+CASE(bad_second_part) {
+    // What could be copied before the bad part counts, or nothing does: as the kernel has it.
+    p.a.call("writev good, bad", [&] {
+        const iovec parts[2] = {{const_cast<char*>("good"), 4}, {kNowhere, 10}};
+        return ::writev(p.a.fd(), parts, 2);
+    });
+    p.a.send("|");
+    p.b.await_bytes(1);
+    p.b.fionread();
+    p.b.recv(100);
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    p.b.call_with_text("readv good, bad", [&](Outcome& outcome) {
+        char bytes[4] = {};
+        const iovec parts[2] = {{bytes, 4}, {kNowhere, 10}};
+        outcome.value = ::readv(p.b.fd(), parts, 2);
+        outcome.error = errno;
+        outcome.text = shown({bytes, 4});
+    });
+    p.b.recv(100, MSG_DONTWAIT);
+    still_works(p);
+}
+
+CASE(half_a_buffer) {
+    // The buffer's second half cannot be touched.
+    p.a.call("send", [&] { return ::send(p.a.fd(), before_bad_page(6), 12, 0); });
+    p.a.call("send all good", [&] { return ::send(p.a.fd(), before_bad_page(6), 6, 0); });
+    p.b.await_bytes(6);
+    p.b.fionread();
+    p.b.recv(100);
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    p.b.call("recv", [&] { return ::recv(p.b.fd(), before_bad_page(6), 12, 0); });
+    p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("0123456789");
+    p.b.await_bytes(1);
+    p.b.call("recv all good", [&] { return ::recv(p.b.fd(), before_bad_page(6), 6, 0); });
+    p.b.recv(100, MSG_DONTWAIT);
+}
+
+CASE(bad_counts) {
+    p.a.call("writev -1", [&] {
+        const iovec part{const_cast<char*>("x"), 1};
+        return ::writev(p.a.fd(), &part, -1);
+    });
+    std::vector<iovec> many(IOV_MAX + 1, iovec{const_cast<char*>("y"), 1});
+    p.a.call("writev IOV_MAX + 1", [&] { return ::writev(p.a.fd(), many.data(), IOV_MAX + 1); });
+    p.a.call("writev IOV_MAX", [&] { return ::writev(p.a.fd(), many.data(), IOV_MAX); });
+    p.a.call("sendmsg IOV_MAX + 1", [&] {
+        msghdr message{};
+        message.msg_iov = many.data();
+        message.msg_iovlen = many.size();
+        return send_message(p.a.fd(), message);
+    });
+    p.b.await_bytes(IOV_MAX);
+    p.b.call("readv -1", [&] {
+        char byte;
+        const iovec part{&byte, 1};
+        return ::readv(p.b.fd(), &part, -1);
+    });
+    std::string room(IOV_MAX + 1, 0);
+    for (size_t i = 0; i < many.size(); ++i)
+        many[i] = {&room[i], 1};
+    p.b.call("readv IOV_MAX + 1", [&] { return ::readv(p.b.fd(), many.data(), IOV_MAX + 1); });
+    p.b.call("recvmsg IOV_MAX + 1", [&] {
+        msghdr message{};
+        message.msg_iov = many.data();
+        message.msg_iovlen = many.size();
+        return receive_message(p.b.fd(), message);
+    });
+    p.b.call("readv IOV_MAX", [&] { return ::readv(p.b.fd(), many.data(), IOV_MAX); });
+    p.b.recv(100, MSG_DONTWAIT);
+}
+
+CASE(bad_lengths) {
+    char bytes[8] = {};
+    p.a.call("writev, one length negative", [&] {
+        const iovec parts[2] = {{bytes, 4}, {bytes, static_cast<size_t>(-1)}};
+        return ::writev(p.a.fd(), parts, 2);
+    });
+    p.a.call("writev, lengths overflow", [&] {
+        const iovec parts[2] = {{bytes, SSIZE_MAX}, {bytes, SSIZE_MAX}};
+        return ::writev(p.a.fd(), parts, 2);
+    });
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    p.b.call("readv, one length negative", [&] {
+        const iovec parts[2] = {{bytes, 4}, {bytes, static_cast<size_t>(-1)}};
+        return ::readv(p.b.fd(), parts, 2);
+    });
+    p.b.call("recv of all memory",
+             [&] { return ::recv(p.b.fd(), before_bad_page(20), SSIZE_MAX, MSG_DONTWAIT); });
+    p.b.call("recv of -1",
+             [&] { return ::recv(p.b.fd(), before_bad_page(20), static_cast<size_t>(-1), MSG_DONTWAIT); });
+    p.b.recv(100, MSG_DONTWAIT);
+    still_works(p);
+}
+
+CASE(bad_descriptor) {
+    End none(p.script, p.a.actor(), 999, "none");
+    none.send("x");
+    none.recv(1);
+    none.readv({1});
+    none.poll(POLLIN);
+    none.shutdown(SHUT_WR);
+    none.close();
+    none.fionread();
+    none.dup("copy");
+    End negative(p.script, p.a.actor(), -1, "negative");
+    negative.send("x");
+    negative.recv(1);
+    negative.poll(POLLIN);
+    negative.close();
+}
+
+CASE(bad_pointers_in_options) {
+    p.a.call("getsockopt", [&] {
+        socklen_t size = 4;
+        return ::getsockopt(p.a.fd(), SOL_SOCKET, SO_RCVBUF, kNowhere, &size);
+    });
+    p.a.call("getsockopt, bad size", [&] {
+        int value;
+        return ::getsockopt(p.a.fd(), SOL_SOCKET, SO_RCVBUF, &value, reinterpret_cast<socklen_t*>(kNowhere));
+    });
+    p.a.call("setsockopt", [&] { return ::setsockopt(p.a.fd(), SOL_SOCKET, SO_RCVTIMEO, kNowhere, 16); });
+    p.a.call("setsockopt short", [&] { return ::setsockopt(p.a.fd(), SOL_SOCKET, SO_RCVTIMEO, "", 1); });
+    p.a.call("FIONREAD", [&] { return ::ioctl(p.a.fd(), FIONREAD, kNowhere); });
+    p.a.call("FIONBIO", [&] { return ::ioctl(p.a.fd(), FIONBIO, kNowhere); });
+    p.a.call("recvfrom, bad address", [&] {
+        char byte;
+        socklen_t size = 16;
+        return ::recvfrom(p.a.fd(), &byte, 1, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(kNowhere), &size);
+    });
+    p.a.call("poll, bad entries", [&] { return ::poll(reinterpret_cast<pollfd*>(kNowhere), 1, 0); });
+    still_works(p);
+}
+
+}  // namespace differential

@@ -1,0 +1,190 @@
+// Streams as files: sendfile, splice, tee, stdio, dprintf.
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+/// A file with these bytes, read from its beginning.
+int file_of(const std::string& bytes) {
+    const int fd = ::memfd_create("file", MFD_CLOEXEC);
+    if (::write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+        return -1;
+    ::lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+}  // namespace
+
+CASE(sendfile_calls) {
+    p.a.call_with_text("sendfile", [&](Outcome& outcome) {
+        const int file = file_of(pattern(1000));
+        outcome.value = ::sendfile(p.a.fd(), file, nullptr, 400);
+        outcome.text = format("at %ld", static_cast<long>(::lseek(file, 0, SEEK_CUR)));
+        ::close(file);
+    });
+    p.b.await_bytes(400);
+    p.b.recv(1000);
+    p.a.call_with_text("sendfile from an offset", [&](Outcome& outcome) {
+        const int file = file_of(pattern(1000));
+        off_t offset = 900;
+        outcome.value = ::sendfile(p.a.fd(), file, &offset, 400);
+        outcome.text = format("at %ld, offset %ld", static_cast<long>(::lseek(file, 0, SEEK_CUR)),
+                              static_cast<long>(offset));
+        ::close(file);
+    });
+    p.b.await_bytes(100);
+    p.b.recv(1000);
+    p.a.call("sendfile of nothing", [&] {
+        const int file = file_of("");
+        const long result = ::sendfile(p.a.fd(), file, nullptr, 100);
+        ::close(file);
+        return result;
+    });
+    p.a.call("sendfile from nowhere", [&] { return ::sendfile(p.a.fd(), 50, nullptr, 100); });
+    p.a.call("sendfile from the stream", [&] {
+        const int file = file_of("");
+        const long result = ::sendfile(file, p.a.fd(), nullptr, 100);
+        const int error = errno;
+        ::close(file);
+        errno = error;
+        return result;
+    });
+    p.a.send("end");
+    p.b.await_bytes(3);
+    p.b.recv(10);
+}
+
+CASE(sendfile_large) {
+    Pending sending = p.a.start("sendfile", [end = p.a](Outcome& outcome) {
+        const int file = file_of(pattern(2'000'000, 9));
+        off_t offset = 0;
+        while (offset < 2'000'000) {
+            pollfd entry{end.fd(), POLLOUT, 0};
+            ::poll(&entry, 1, 5000);
+            const long sent = ::sendfile(end.fd(), file, &offset, 2'000'000);
+            if (sent < 0 && errno != EAGAIN)
+                break;
+        }
+        outcome.value = offset;
+        ::close(file);
+    });
+    p.b.drain(2'000'000);
+    sending.finish();
+}
+
+CASE(splice_calls) {
+    p.b.nonblocking(true);
+    const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
+    writing.write("spliced bytes");
+    p.a.call("splice into the stream",
+             [&] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, SPLICE_F_NONBLOCK); });
+    p.b.await_bytes(13);
+    p.b.recv(7);
+    const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe2");
+    p.b.call("splice out of the stream", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 3, 0); });
+    out.read(100);
+    p.b.call("splice the rest", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
+    out.read(100);
+    p.b.call("splice of nothing",
+             [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, SPLICE_F_NONBLOCK); });
+    p.b.call("splice with an offset", [&] {
+        loff_t offset = 0;
+        return ::splice(p.b.fd(), &offset, in.fd(), nullptr, 100, SPLICE_F_NONBLOCK);
+    });
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.call("splice at the end", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
+}
+
+CASE_THAT(splice_waits, kBlocking) {
+    // SPLICE_F_NONBLOCK is about the pipe; the stream waits as its O_NONBLOCK says.
+    const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
+    for (const unsigned flags : std::vector<unsigned>{0, SPLICE_F_NONBLOCK}) {
+        Pending waiting = p.b.start("splice", [from = p.b.fd(), to = in.fd(), flags](Outcome& outcome) {
+            outcome.value = ::splice(from, nullptr, to, nullptr, 100, flags);
+        });
+        waiting.still_waiting();
+        p.a.send("bytes");
+        waiting.finish();
+    }
+    out.read(100);
+}
+
+CASE(other_transfers) {
+    p.a.call("copy_file_range into the stream", [&] {
+        const int file = file_of("abc");
+        const long result = ::copy_file_range(file, nullptr, p.a.fd(), nullptr, 3, 0);
+        const int error = errno;
+        ::close(file);
+        errno = error;
+        return result;
+    });
+    p.a.call("vmsplice", [&] {
+        iovec part{const_cast<char*>("x"), 1};
+        return ::vmsplice(p.a.fd(), &part, 1, 0);
+    });
+    p.a.call("tee", [&] { return ::tee(p.a.fd(), p.a.fd(), 10, SPLICE_F_NONBLOCK); });
+    p.a.call("mmap", [&] {
+        return ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, p.a.fd(), 0) == MAP_FAILED ? -1 : 0;
+    });
+    p.a.call("ftruncate", [&] { return ::ftruncate(p.a.fd(), 0); });
+    p.a.call("fsync", [&] { return ::fsync(p.a.fd()); });
+}
+
+CASE_THAT(stdio_writes, kBlocking) {
+    p.a.call("fprintf", [&]() -> long {
+        FILE* const file = ::fdopen(::dup(p.a.fd()), "w");
+        std::fprintf(file, "one %d\n", 1);
+        std::fputs("two\n", file);
+        return ::fclose(file);
+    });
+    p.a.send("three\n");
+    p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "four %d\n", 4); });
+    p.b.await_bytes(23);
+    p.b.recv(100);
+}
+
+CASE_THAT(stdio_reads, kBlocking) {
+    p.a.send("first line\nsecond line\nthird");
+    p.b.await_bytes(28);
+    p.b.call_with_text("fgets", [&](Outcome& outcome) {
+        FILE* const file = ::fdopen(::dup(p.b.fd()), "r");
+        char line[100];
+        while (outcome.text.size() < 30 && outcome.value < 2 && ::fgets(line, sizeof line, file) != nullptr) {
+            outcome.text += line;
+            ++outcome.value;
+        }
+        ::fclose(file);
+    });
+    p.a.send("after");
+    p.b.await_bytes(5);
+    p.b.recv(100);
+}
+
+CASE_THAT(stdio_both_ways, kBlocking) {
+    p.a.send("request\n");
+    p.b.await_bytes(8);
+    p.b.call_with_text("a server on stdio", [&](Outcome& outcome) {
+        const int copy = ::dup(p.b.fd());
+        FILE* const in = ::fdopen(p.b.fd(), "r");
+        FILE* const out = ::fdopen(copy, "w");
+        char line[100] = "";
+        outcome.value = ::fgets(line, sizeof line, in) != nullptr;
+        std::fprintf(out, "you said %s", line);
+        ::fflush(out);
+        ::fclose(out);
+        ::fclose(in);
+    });
+    p.a.await_end();
+    p.a.recv(100);
+    p.a.recv(100);
+}
+
+}  // namespace differential

@@ -1,0 +1,192 @@
+// Timeouts, low-water marks, and signals that end a wait or do not.
+#include <signal.h>
+#include <time.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+/// A call and how long it took, as "at once", "in time" or in milliseconds.
+Outcome timed(const End& end, const std::string& what, int expected_milliseconds,
+              const std::function<long()>& body) {
+    return end.call_with_text(what, [&](Outcome& outcome) {
+        timespec from;
+        timespec to;
+        clock_gettime(CLOCK_MONOTONIC, &from);
+        outcome.value = body();
+        outcome.error = errno;
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        const long took = (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1'000'000;
+        outcome.text = took + 1 >= expected_milliseconds ? "in time" : format("%ld ms", took);
+    });
+}
+
+void install(const End& end, int signal, int flags) {
+    end.quietly("sigaction", [&](Outcome&) {
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        action.sa_flags = flags;
+        sigaction(signal, &action, nullptr);
+    });
+}
+
+}  // namespace
+
+CASE_THAT(receive_timeout, kBlocking) {
+    p.b.set_time(SO_RCVTIMEO, 30);
+    char bytes[16];
+    timed(p.b, "recv", 30, [&] { return ::recv(p.b.fd(), bytes, 10, 0); });
+    timed(p.b, "read", 30, [&] { return ::read(p.b.fd(), bytes, 10); });
+    timed(p.b, "recv MSG_PEEK", 30, [&] { return ::recv(p.b.fd(), bytes, 10, MSG_PEEK); });
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    timed(p.b, "recv MSG_WAITALL", 30, [&] { return ::recv(p.b.fd(), bytes, 10, MSG_WAITALL); });
+    p.b.get(SOL_SOCKET, SO_RCVTIMEO);
+    p.b.set_time(SO_RCVTIMEO, 0);
+    Pending receiving = p.b.start_recv(3);
+    receiving.still_waiting();
+    p.a.send("def");
+    receiving.finish();
+}
+
+CASE_THAT(receive_of_zero_times_out, kBlocking) {
+    p.b.set_time(SO_RCVTIMEO, 30);
+    p.b.recv(0);
+}
+
+CASE_THAT(receive_timeout_set_by_duplicate, kBlocking) {
+    const End copy = p.b.dup("copy");
+    copy.set_time(SO_RCVTIMEO, 20);
+    p.b.recv(1);
+    copy.set_time(SO_RCVTIMEO, 0);
+}
+
+CASE_THAT(receive_timeout_before_connecting, kBare | kBlocking) {
+    const auto limit = [](int fd) {
+        const timeval time{0, 25'000};
+        ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+    };
+    p.before_connect = limit;
+    p.before_listen = limit;
+    p.establish();
+    p.a.recv(1);
+    p.b.recv(1);
+}
+
+CASE_THAT(low_water, kBlocking) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    p.b.get(SOL_SOCKET, SO_RCVLOWAT);
+    Pending receiving = p.b.start_recv(100);
+    p.a.send("abc");
+    receiving.still_waiting();
+    p.a.send("def");
+    receiving.finish();
+    p.a.send("xy");
+    p.b.await_bytes(2);
+    p.b.poll(POLLIN);
+    wait_for(Selector::kSelect, {{p.b, POLLIN}});
+    p.a.send("zzz");
+    p.b.await_bytes(5);
+    p.b.poll(POLLIN);
+    p.b.recv(2);
+    p.b.poll(POLLIN);
+    p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("q");
+    p.b.await_bytes(1);
+    p.b.recv(1);
+    p.a.send("end");
+    p.b.await_bytes(3);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.poll(POLLIN);
+    p.b.recv(100);
+}
+
+CASE(low_water_nonblocking) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    p.b.recv(100, MSG_DONTWAIT);
+    p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.wait();
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+    set.await_ready(p.b);
+    set.wait();
+    p.b.poll(POLLIN);
+}
+
+CASE_THAT(interrupted, kBlocking) {
+    install(p.b, SIGUSR1, 0);
+    Pending receiving = p.b.start_recv(10);
+    receiving.interrupt(SIGUSR1);
+    receiving.finish();
+    Pending all = p.b.start_recv(10, MSG_WAITALL);
+    p.a.send("part");
+    p.a.outq();  // until the kernel has really delivered it
+    all.still_waiting();
+    all.interrupt(SIGUSR1);
+    all.finish();
+    Pending waiting = start_wait_for(Selector::kPoll, {{p.b, POLLIN}});
+    waiting.interrupt(SIGUSR1);
+    waiting.finish();
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.recv(10);
+}
+
+CASE_THAT(interrupted_with_restart, kBlocking) {
+    install(p.b, SIGUSR1, SA_RESTART);
+    Pending receiving = p.b.start_recv(10);
+    receiving.interrupt(SIGUSR1);
+    receiving.still_waiting();
+    p.a.send("x");
+    receiving.finish();
+    for (const Selector selector : {Selector::kPoll, Selector::kSelect}) {
+        Pending waiting = start_wait_for(selector, {{p.b, POLLIN}});
+        waiting.interrupt(SIGUSR1);
+        waiting.finish();
+    }
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    Pending waiting = set.start_wait();
+    waiting.interrupt(SIGUSR1);
+    waiting.finish();
+    // A timeout takes the restart away.
+    p.b.set_time(SO_RCVTIMEO, 10'000);
+    Pending timed_receive = p.b.start_recv(10);
+    timed_receive.interrupt(SIGUSR1);
+    timed_receive.finish();
+}
+
+CASE_THAT(interrupted_by_either_kind, kBlocking) {
+    // One handler restarts, the other does not: each signal has its own effect.
+    install(p.b, SIGUSR1, SA_RESTART);
+    install(p.b, SIGUSR2, 0);
+    Pending receiving = p.b.start_recv(10);
+    receiving.interrupt(SIGUSR1);
+    receiving.still_waiting();
+    receiving.interrupt(SIGUSR2);
+    receiving.finish();
+}
+
+CASE_THAT(interrupted_send, kBlocking) {
+    install(p.a, SIGUSR1, 0);
+    p.a.fill();
+    Pending sending = p.a.start_send("nothing fits");
+    sending.interrupt(SIGUSR1);
+    sending.finish();
+    install(p.a, SIGUSR1, SA_RESTART);
+    Pending again = p.a.start_send("nothing fits");
+    again.interrupt(SIGUSR1);
+    again.still_waiting();
+    p.b.close();
+    again.finish();
+}
+
+}  // namespace differential

@@ -1,0 +1,238 @@
+// poll, ppoll, select, pselect: one stream, both ends, streams and pipes mixed.
+#include <signal.h>
+#include <sys/select.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+constexpr Selector kSelectors[] = {Selector::kPoll, Selector::kPpoll, Selector::kSelect, Selector::kPselect};
+constexpr short kEverything =
+    POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND;
+}  // namespace
+
+CASE(ready_or_not) {
+    for (const Selector selector : kSelectors) {
+        wait_for(selector, {{p.b, POLLIN}}, 0);
+        wait_for(selector, {{p.b, POLLIN}}, 10);
+        wait_for(selector, {{p.b, POLLOUT}}, 0);
+        wait_for(selector, {{p.b, POLLIN | POLLOUT | POLLPRI}}, -1);
+        p.a.send("x");
+        p.b.await_bytes(1);
+        wait_for(selector, {{p.b, POLLIN | POLLOUT}}, -1);
+        wait_for(selector, {{p.b, POLLPRI}}, 0);
+        p.b.recv(1);
+        wait_for(selector, {{p.b, POLLIN}}, 0);
+    }
+}
+
+CASE(every_poll_event) {
+    p.b.poll(kEverything);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.poll(kEverything);
+    p.b.poll(0);
+    for (const short event : std::vector<short>{POLLIN, POLLPRI, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM,
+                                                POLLRDBAND, POLLWRBAND, POLLERR, POLLHUP, POLLNVAL})
+        p.b.poll(event);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.poll(kEverything);
+    p.b.recv(1);
+    p.b.poll(kEverything);
+    p.b.shutdown(SHUT_WR);
+    p.b.await_poll(POLLHUP);
+    p.b.poll(kEverything);
+    p.b.poll(0);
+    wait_for(Selector::kSelect, {{p.b, POLLIN | POLLOUT | POLLPRI}});
+}
+
+CASE(waiters_are_woken) {
+    for (const Selector selector : kSelectors) {
+        Pending waiting = start_wait_for(selector, {{p.b, POLLIN}});
+        p.a.send("x");
+        waiting.finish();
+        p.b.recv(10);
+        Pending limited = start_wait_for(selector, {{p.b, POLLIN}}, 5000);
+        p.a.send("y");
+        limited.finish();
+        p.b.recv(10);
+    }
+}
+
+CASE(waiter_for_room_is_woken) {
+    const Outcome filled = p.a.fill();
+    wait_for(Selector::kPoll, {{p.a, POLLOUT}}, 5);
+    wait_for(Selector::kSelect, {{p.a, POLLOUT}}, 5);
+    Pending waiting = start_wait_for(Selector::kPoll, {{p.a, POLLOUT}});
+    p.b.quietly("drain", [&](Outcome&) {
+        std::string buffer(1 << 20, 0);
+        long left = filled.value;
+        while (left > 0) {
+            const long got = ::recv(p.b.fd(), buffer.data(), buffer.size(), 0);
+            pollfd entry{p.b.fd(), POLLIN, 0};
+            if (got < 0 && (errno != EAGAIN || ::poll(&entry, 1, 5000) != 1))
+                break;
+            left -= got > 0 ? got : 0;
+        }
+    });
+    waiting.finish();
+}
+
+CASE(mixed_with_pipes) {
+    const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
+    for (const Selector selector : kSelectors) {
+        wait_for(selector, {{p.b, POLLIN}, {reading, POLLIN}, {writing, POLLOUT}});
+        Pending waiting = start_wait_for(selector, {{p.b, POLLIN}, {reading, POLLIN}});
+        writing.write("x");
+        waiting.finish();
+        p.a.send("y");
+        p.b.await_bytes(1);
+        wait_for(selector, {{p.b, POLLIN}, {reading, POLLIN}});
+        reading.read(1);
+        wait_for(selector, {{p.b, POLLIN}, {reading, POLLIN}});
+        p.b.recv(1);
+        Pending again = start_wait_for(selector, {{reading, POLLIN}, {p.b, POLLIN}});
+        p.a.send("z");
+        again.finish();
+        p.b.recv(1);
+    }
+    writing.close();
+    wait_for(Selector::kPoll, {{p.b, POLLIN}, {reading, POLLIN}});
+}
+
+CASE(same_descriptor_twice) {
+    p.a.send("x");
+    p.b.await_bytes(1);
+    wait_for(Selector::kPoll, {{p.b, POLLIN}, {p.b, POLLOUT}, {p.b, POLLIN | POLLOUT}});
+    const End copy = p.b.dup("copy");
+    wait_for(Selector::kPoll, {{p.b, POLLIN}, {copy, POLLIN}});
+    wait_for(Selector::kSelect, {{p.b, POLLIN}, {copy, POLLIN | POLLOUT}});
+    copy.recv(1);
+    wait_for(Selector::kPoll, {{p.b, POLLIN}, {copy, POLLIN}});
+}
+
+CASE(bad_entries) {
+    const End none(p.script, p.b.actor(), 50, "none");  // within every table of descriptors
+    const End ignored(p.script, p.b.actor(), -5, "ignored");
+    wait_for(Selector::kPoll, {{p.b, POLLIN}, {none, POLLIN}, {ignored, POLLIN}});
+    wait_for(Selector::kPoll, {{ignored, POLLIN}, {p.b, POLLOUT}});
+    wait_for(Selector::kSelect, {{p.b, POLLIN}, {none, POLLIN}});
+    wait_for(Selector::kPoll, {{ignored, POLLIN}, {p.b, POLLIN}}, 5);
+}
+
+CASE_THAT(both_ends_in_one_poll, kOneProcess) {
+    wait_for(Selector::kPoll, {{p.a, POLLIN | POLLOUT}, {p.b, POLLIN | POLLOUT}});
+    p.a.send("x");
+    p.b.await_bytes(1);
+    wait_for(Selector::kPoll, {{p.a, POLLIN}, {p.b, POLLIN}});
+    wait_for(Selector::kSelect, {{p.a, POLLIN}, {p.b, POLLIN}});
+    Pending waiting = start_wait_for(Selector::kPoll, {{p.a, POLLIN}});
+    p.b.send("y");
+    waiting.finish();
+}
+
+CASE(masks) {
+    // A signal that is pending and let in by the mask interrupts; one that stays blocked does not.
+    p.b.call("ppoll lets the signal in", [&]() -> long {
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        sigaction(SIGUSR1, &action, nullptr);
+        sigset_t block;
+        sigset_t before;
+        sigemptyset(&block);
+        sigaddset(&block, SIGUSR1);
+        pthread_sigmask(SIG_BLOCK, &block, &before);
+        pthread_kill(pthread_self(), SIGUSR1);
+        pollfd entry{p.b.fd(), POLLIN, 0};
+        const timespec soon{0, 5'000'000};
+        const int blocked = ::ppoll(&entry, 1, &soon, nullptr);
+        p.script.line(format("blocked: %d", blocked));
+        const timespec later{5, 0};
+        const int result = ::ppoll(&entry, 1, &later, &before);
+        const int error = errno;
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        errno = error;
+        return result;
+    });
+    p.b.call("pselect lets the signal in", [&]() -> long {
+        sigset_t block;
+        sigset_t before;
+        sigemptyset(&block);
+        sigaddset(&block, SIGUSR1);
+        pthread_sigmask(SIG_BLOCK, &block, &before);
+        pthread_kill(pthread_self(), SIGUSR1);
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(p.b.fd(), &set);
+        const timespec later{5, 0};
+        const int result = ::pselect(p.b.fd() + 1, &set, nullptr, nullptr, &later, &before);
+        const int error = errno;
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        errno = error;
+        return result;
+    });
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.end().call("epoll_pwait lets the signal in", [&]() -> long {
+        sigset_t block;
+        sigset_t before;
+        sigemptyset(&block);
+        sigaddset(&block, SIGUSR1);
+        pthread_sigmask(SIG_BLOCK, &block, &before);
+        pthread_kill(pthread_self(), SIGUSR1);
+        epoll_event event;
+        const int result = ::epoll_pwait(set.end().fd(), &event, 1, 5000, &before);
+        const int error = errno;
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        errno = error;
+        return result;
+    });
+}
+
+CASE(bad_times) {
+    p.b.call("ppoll", [&] {
+        pollfd entry{p.b.fd(), POLLIN, 0};
+        const timespec bad{0, 2'000'000'000};
+        return ::ppoll(&entry, 1, &bad, nullptr);
+    });
+    p.b.call("select", [&] {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(p.b.fd(), &set);
+        timeval bad{-1, 0};
+        return ::select(p.b.fd() + 1, &set, nullptr, nullptr, &bad);
+    });
+    p.b.call("pselect", [&] {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(p.b.fd(), &set);
+        const timespec bad{0, -1};
+        return ::pselect(p.b.fd() + 1, &set, nullptr, nullptr, &bad, nullptr);
+    });
+    p.b.call("select -1", [&] { return ::select(-1, nullptr, nullptr, nullptr, nullptr); });
+}
+
+CASE(select_keeps_time) {
+    p.b.call_with_text("select says what is left", [&](Outcome& outcome) {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(p.b.fd(), &set);
+        timeval time{0, 5000};
+        outcome.value = ::select(p.b.fd() + 1, &set, nullptr, nullptr, &time);
+        outcome.text = time.tv_sec == 0 && time.tv_usec == 0 ? "none" : "some";
+    });
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.call_with_text("select says what is left", [&](Outcome& outcome) {
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(p.b.fd(), &set);
+        timeval time{100, 0};
+        outcome.value = ::select(p.b.fd() + 1, &set, nullptr, nullptr, &time);
+        outcome.text = time.tv_sec >= 99 ? "nearly all" : "less";
+    });
+}
+
+}  // namespace differential

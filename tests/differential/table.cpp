@@ -1,0 +1,71 @@
+// The table of conformance in the README, made from the registry of cases and the list of known differences,
+// so that neither can say what the tests do not. tests/differential/table_test compares it with what stands
+// there.
+#include <stdio.h>
+
+#include <map>
+
+#include "cases.h"
+#include "known_differences.h"
+
+namespace differential {
+
+namespace {
+
+struct Subject {
+    const char* file;
+    const char* text;
+};
+constexpr Subject kSubjects[] = {
+    {"receive", "`read`, `recv`, `recvmsg`, `recvmmsg`, … with all flags"},
+    {"send", "`write`, `send`, `sendmsg`, `sendmmsg`, … with all flags"},
+    {"fortified", "the names of `_FORTIFY_SOURCE`"},
+    {"faults", "bad pointers, lengths and vectors"},
+    {"timeouts", "`SO_RCVTIMEO`, `SO_SNDTIMEO`, signals, `SA_RESTART`"},
+    {"waiting", "`poll`, `ppoll`, `select`, `pselect`"},
+    {"epoll", "`epoll`: level, edge, one-shot, exclusive, nested"},
+    {"endings", "`shutdown`, `close`, resets, `SO_LINGER`, killed peers"},
+    {"reports", "`FIONREAD`, `SIOCOUTQ`, `TCP_INFO`, `SO_ERROR`, buffer sizes"},
+    {"descriptors", "`dup`, `fcntl`, `fork`, `exec`, close-on-exec"},
+    {"connecting", "`connect`, `accept`, options before and after"},
+    {"files", "`sendfile`, `splice`, stdio"},
+    {"handover", "the change of lanes at any byte"},
+    {"random", "random sequences of all of these, by seed"},
+};
+
+const KnownDifference* known(const std::string& name) {
+    for (const KnownDifference& entry : kKnownDifferences)
+        if (name == entry.name)
+            return &entry;
+    return nullptr;
+}
+
+}  // namespace
+
+void print_table() {
+    std::map<std::string, std::string> differing;  // reason -> cases
+    puts("| subject | cases | agree with the kernel |\n|---|---:|---:|");
+    size_t all = 0;
+    size_t agreeing = 0;
+    for (const Subject& subject : kSubjects) {
+        size_t cases = 0;
+        size_t good = 0;
+        for (const Case& entry : all_cases()) {
+            if (entry.subject != subject.file)
+                continue;
+            ++cases;
+            const KnownDifference* const difference = known(entry.name);
+            good += difference == nullptr;
+            if (difference != nullptr)
+                differing[difference->reason] += " `" + entry.name + "`";
+        }
+        printf("| %s | %zu | %zu |\n", subject.text, cases, good);
+        all += cases;
+        agreeing += good;
+    }
+    printf("| together | %zu | %zu |\n\nWhat differs, and may differ only so:\n\n", all, agreeing);
+    for (const auto& [reason, cases] : differing)
+        printf("- %s:%s\n", reason.c_str(), cases.c_str());
+}
+
+}  // namespace differential

@@ -1,0 +1,47 @@
+// The victim as seen from the test: started under the library, asked one thing at a time. An answer that
+// does not come in time, or a victim that ends, is a failure and not a hang.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+namespace loopfast::hostile {
+
+struct Answer {
+    bool came = false;
+    long result = -1;
+    int error = 0;
+    int64_t elapsed_us = 0;
+    int64_t cpu_us = 0;
+    std::string bytes;  ///< the first ones received
+
+    /// What a program on TCP would see as well: bytes, nothing yet, or the end.
+    bool as_tcp() const;
+};
+
+class Victim {
+public:
+    /// `uid` not 0: runs as that user. `settings`: "NAME=VALUE", or empty.
+    explicit Victim(uid_t uid = 0, const char* setting = "");
+    ~Victim();
+    Victim(const Victim&) = delete;
+    Victim& operator=(const Victim&) = delete;
+
+    /// Asks, and waits at most `limit_ms` for the answer.
+    Answer ask(const std::string& command, int limit_ms = 5000);
+    /// The result alone; a missing answer is a failure of the test.
+    long result(const std::string& command, int limit_ms = 5000);
+    bool alive();
+    /// Ends its input: it must exit by itself, at once and with status 0.
+    bool exits(int limit_ms = 3000);
+
+private:
+    pid_t pid_ = -1;
+    int in_ = -1;
+    int out_ = -1;
+    std::string pending_;
+};
+
+}  // namespace loopfast::hostile

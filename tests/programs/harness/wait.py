@@ -1,0 +1,25 @@
+"""Waiting for a condition: it holds, or the wait fails at its time limit. No test sleeps and hopes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class TimeLimit(AssertionError):
+    """What was waited for did not happen in time."""
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = 10.0, pause: float = 0.01) -> T:
+    """Calls `condition` until it returns something true, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeLimit(f"{what}: not within {seconds:.0f} s (last: {value!r})")
+        time.sleep(pause)

@@ -1,0 +1,359 @@
+// Sets with streams in them against what epoll(7) promises: level and edge, one-shot, ends, user data,
+// ordinary descriptors in the same set, duplicates, many quiet streams, and waits that must end.
+#include "wait/epoll_set.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+
+#include <memory>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/clock.h"
+#include "stream_pair.h"
+
+namespace loopfast {
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+
+class EpollSetTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        start_library();
+        fd = epoll_create1(EPOLL_CLOEXEC);
+        make_set(fd);
+        set = find_set(fd);
+        ASSERT_NE(set, nullptr);
+    }
+    void TearDown() override { door_close(fd); }
+
+    int control(int operation, int target, uint32_t events = 0, uint64_t data = 0) const {
+        epoll_event event{events, {}};
+        event.data.u64 = data;
+        return set->control(fd, operation, target, &event);
+    }
+    std::vector<epoll_event> wait(int64_t timeout_ms, int capacity = 16) const {
+        std::vector<epoll_event> events(static_cast<size_t>(capacity));
+        const int count = set->wait(fd, events.data(), capacity, timeout_ms * kMs, nullptr);
+        EXPECT_GE(count, 0);
+        events.resize(count > 0 ? static_cast<size_t>(count) : 0);
+        return events;
+    }
+    /// The events of the one entry there is; 0 when nothing came.
+    uint32_t one(int64_t timeout_ms = 0) const {
+        const auto events = wait(timeout_ms);
+        EXPECT_LE(events.size(), 1U);
+        return events.empty() ? 0 : events[0].events;
+    }
+    int fd = -1;
+    EpollSet* set = nullptr;
+};
+
+void receive_byte(int fd) {
+    char byte;
+    ASSERT_EQ(door_receive(fd, &byte, 1), 1);
+}
+
+TEST_F(EpollSetTest, Level) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 0x123456789abcdef0), 0);
+    EXPECT_EQ(one(), 0U);
+    ASSERT_EQ(door_send(pair.connector_fd(), "ab", 2), 2);
+    for (int i = 0; i < 3; ++i) {
+        const auto events = wait(1000);
+        ASSERT_EQ(events.size(), 1U);
+        EXPECT_EQ(events[0].events, static_cast<uint32_t>(EPOLLIN));
+        EXPECT_EQ(events[0].data.u64, 0x123456789abcdef0U);
+    }
+    receive_byte(pair.acceptor_fd());
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN));
+    receive_byte(pair.acceptor_fd());
+    EXPECT_EQ(one(), 0U);
+}
+
+TEST_F(EpollSetTest, EdgeForEveryArrival) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN | EPOLLET), 0);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN)) << "an edge at registration";
+    EXPECT_EQ(one(), 0U);
+    ASSERT_EQ(door_send(pair.connector_fd(), "b", 1), 1);
+    EXPECT_EQ(one(1000), static_cast<uint32_t>(EPOLLIN)) << "though old bytes are unread";
+    EXPECT_EQ(one(), 0U);
+    ASSERT_EQ(control(EPOLL_CTL_MOD, pair.acceptor_fd(), EPOLLIN | EPOLLET), 0);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN)) << "a change arms again";
+    EXPECT_EQ(one(), 0U);
+}
+
+TEST_F(EpollSetTest, OneShot) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN | EPOLLONESHOT), 0);
+    ASSERT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+    EXPECT_EQ(one(1000), static_cast<uint32_t>(EPOLLIN));
+    ASSERT_EQ(door_send(pair.connector_fd(), "b", 1), 1);
+    EXPECT_EQ(one(20), 0U);
+    ASSERT_EQ(control(EPOLL_CTL_MOD, pair.acceptor_fd(), EPOLLIN | EPOLLONESHOT), 0);
+    EXPECT_EQ(one(1000), static_cast<uint32_t>(EPOLLIN));
+}
+
+TEST_F(EpollSetTest, AFullRingIsNotWritable) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.connector_fd(), EPOLLOUT | EPOLLET), 0);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLOUT));
+    std::vector<char> bytes(1 << 20);
+    while (door_send(pair.connector_fd(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+    }
+    EXPECT_EQ(one(20), 0U);
+    std::thread reader([&] {
+        usleep(20'000);
+        for (int i = 0; i < 3; ++i)
+            EXPECT_GT(door_receive(pair.acceptor_fd(), bytes.data(), bytes.size(), MSG_WAITALL), 0);
+    });
+    EXPECT_EQ(one(5000), static_cast<uint32_t>(EPOLLOUT)) << "an edge when there is room again";
+    reader.join();
+}
+
+TEST_F(EpollSetTest, EndsAreReported) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN | EPOLLRDHUP), 0);
+    ASSERT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+    ASSERT_EQ(door_shutdown(pair.connector_fd(), SHUT_WR), 0);
+    uint32_t events = 0;
+    for (int i = 0; i < 100 && (events & EPOLLRDHUP) == 0; ++i)
+        events = one(100);
+    EXPECT_EQ(events, static_cast<uint32_t>(EPOLLIN | EPOLLRDHUP));
+    receive_byte(pair.acceptor_fd());
+    EXPECT_EQ(one(100), static_cast<uint32_t>(EPOLLIN | EPOLLRDHUP)) << "the end can be read";
+    ASSERT_EQ(control(EPOLL_CTL_MOD, pair.acceptor_fd(), 0), 0);
+    EXPECT_EQ(one(10), 0U);
+    pair.close_connector();
+    ASSERT_EQ(door_shutdown(pair.acceptor_fd(), SHUT_WR), 0);
+    EXPECT_EQ(one(1000) & EPOLLHUP, static_cast<uint32_t>(EPOLLHUP)) << "always, whatever was asked for";
+}
+
+TEST_F(EpollSetTest, ErrorsOfControl) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const int target = pair.acceptor_fd();
+    EXPECT_EQ(control(EPOLL_CTL_MOD, target, EPOLLIN), -ENOENT);
+    EXPECT_EQ(control(EPOLL_CTL_DEL, target), -ENOENT);
+    EXPECT_EQ(control(EPOLL_CTL_ADD, target, EPOLLIN), 0);
+    EXPECT_EQ(control(EPOLL_CTL_ADD, target, EPOLLIN), -EEXIST);
+    EXPECT_EQ(control(EPOLL_CTL_DEL, target), 0);
+    EXPECT_EQ(control(EPOLL_CTL_DEL, target), -ENOENT);
+    EXPECT_EQ(control(EPOLL_CTL_MOD, target, EPOLLIN), -ENOENT);
+    EXPECT_EQ(control(EPOLL_CTL_ADD, target, EPOLLIN), 0);
+    EXPECT_EQ(control(9, target, EPOLLIN), -EINVAL);
+    EXPECT_EQ(control(EPOLL_CTL_ADD, -1, EPOLLIN), -EBADF);
+    EXPECT_EQ(set->control(fd, EPOLL_CTL_MOD, target, nullptr), -EFAULT);
+    epoll_event event;
+    EXPECT_EQ(set->wait(fd, &event, 0, 0, nullptr), -EINVAL);
+    EXPECT_EQ(set->wait(fd, &event, -1, 0, nullptr), -EINVAL);
+}
+
+TEST_F(EpollSetTest, RemovedEntriesAreSilent) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 1), 0);
+    for (int i = 0; i < 20; ++i) {
+        ASSERT_EQ(control(EPOLL_CTL_DEL, pair.acceptor_fd()), 0);
+        ASSERT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+        EXPECT_EQ(one(), 0U);
+        ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 2), 0);
+        const auto events = wait(1000);
+        ASSERT_EQ(events.size(), 1U);
+        EXPECT_EQ(events[0].data.u64, 2U);
+        receive_byte(pair.acceptor_fd());
+    }
+}
+
+TEST_F(EpollSetTest, AnEntryMadeBeforeTheHandOver) {
+    TcpPair sockets;
+    Stream& connector = opt_in(sockets.connector, Role::kConnector, 50);
+    Stream& acceptor = opt_in(sockets.acceptor, Role::kAcceptor, 50);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, sockets.acceptor, EPOLLIN, 7), 0);
+    for (int i = 0; i < 400; ++i) {
+        ASSERT_EQ(door_send(sockets.connector, "a", 1), 1);
+        const auto events = wait(2000);
+        ASSERT_EQ(events.size(), 1U) << i;
+        EXPECT_EQ(events[0].data.u64, 7U);
+        receive_byte(sockets.acceptor);
+        EXPECT_EQ(one(), 0U);
+        ASSERT_EQ(door_send(sockets.acceptor, "b", 1), 1);
+        receive_byte(sockets.connector);
+    }
+    EXPECT_TRUE(both_in_ring(connector));
+    EXPECT_TRUE(both_in_ring(acceptor));
+    EXPECT_TRUE(set->has_managed());
+    for (int* end : {&sockets.connector, &sockets.acceptor}) {
+        door_close(*end);
+        *end = -1;
+    }
+    EXPECT_FALSE(set->has_managed()) << "closing takes the entry out";
+    EXPECT_EQ(one(), 0U);
+}
+
+TEST_F(EpollSetTest, OrdinaryDescriptorsDoNotStarve) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_NONBLOCK | O_CLOEXEC), 0);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 1), 0);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, ends[0], EPOLLIN, 2), 0);
+    ASSERT_EQ(door_send(pair.connector_fd(), "always ready", 12), 12);
+    ASSERT_EQ(write(ends[1], "x", 1), 1);
+    int calls = 0;
+    bool seen = false;
+    for (; calls < 200 && !seen; ++calls)
+        for (const auto& event : wait(100))
+            seen = seen || event.data.u64 == 2;
+    EXPECT_TRUE(seen);
+    EXPECT_LE(calls, 65);
+    // The ordinary one alone ends a sleep as well.
+    char text[16];
+    ASSERT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text), 12);
+    ASSERT_EQ(read(ends[0], text, 1), 1);
+    std::thread writer([&] {
+        usleep(20'000);
+        EXPECT_EQ(write(ends[1], "y", 1), 1);
+    });
+    const auto events = wait(5000);
+    ASSERT_EQ(events.size(), 1U);
+    EXPECT_EQ(events[0].data.u64, 2U);
+    writer.join();
+    close(ends[0]);
+    close(ends[1]);
+}
+
+TEST_F(EpollSetTest, ATimeoutIsKept) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN), 0);
+    const int64_t start = now_ns();
+    EXPECT_EQ(one(50), 0U);
+    EXPECT_GE(now_ns() - start, 50 * kMs);
+    EXPECT_LT(now_ns() - start, 2000 * kMs);
+}
+
+TEST_F(EpollSetTest, ASleeperIsWokenByBytesAndByNewEntries) {
+    for (int i = 0; i < 100; ++i) {
+        StreamPair pair;
+        ASSERT_TRUE(pair.settle());
+        const bool add_late = i % 2 == 0;
+        const auto add = [&] { EXPECT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 5), 0); };
+        const auto publish = [&] { EXPECT_EQ(door_send(pair.connector_fd(), "a", 1), 1); };
+        add_late ? publish() : add();
+        std::thread other([&] {
+            usleep(static_cast<useconds_t>(i * 20));
+            add_late ? add() : publish();
+        });
+        const auto events = wait(10'000);
+        other.join();
+        ASSERT_EQ(events.size(), 1U) << i;
+        EXPECT_EQ(events[0].data.u64, 5U);
+    }
+}
+
+TEST_F(EpollSetTest, TwoEntriesOfOneStream) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const int copy = dup(pair.acceptor_fd());
+    duplicated(pair.acceptor_fd(), copy);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 1), 0);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, copy, EPOLLIN, 2), 0);
+    ASSERT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+    EXPECT_EQ(wait(1000).size(), 2U);
+    door_close(copy);
+    EXPECT_GE(wait(1000).size(), 1U);
+}
+
+TEST_F(EpollSetTest, QuietStreamsComeBack) {
+    constexpr int kStreams = 24;
+    std::vector<std::unique_ptr<StreamPair>> pairs;
+    for (int i = 0; i < kStreams; ++i) {
+        pairs.push_back(std::make_unique<StreamPair>());
+        ASSERT_TRUE(pairs.back()->settle());
+        ASSERT_EQ(control(EPOLL_CTL_ADD, pairs.back()->acceptor_fd(), EPOLLIN, static_cast<uint64_t>(i)), 0);
+    }
+    EXPECT_TRUE(wait(1).empty());  // a sleep registers them with the kernel
+    // Traffic on one: the others are quiet for long enough to be left to their bells.
+    for (int i = 0; i < 3000; ++i) {
+        ASSERT_EQ(door_send(pairs[0]->connector_fd(), "a", 1), 1);
+        ASSERT_EQ(wait(1000).size(), 1U);
+        receive_byte(pairs[0]->acceptor_fd());
+    }
+    for (int i = kStreams - 1; i >= 0; --i) {
+        ASSERT_EQ(door_send(pairs[static_cast<size_t>(i)]->connector_fd(), "b", 1), 1);
+        const auto events = wait(5000);
+        ASSERT_EQ(events.size(), 1U) << i;
+        EXPECT_EQ(events[0].data.u64, static_cast<uint64_t>(i));
+        receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
+    }
+}
+
+TEST_F(EpollSetTest, MoreReadyThanThereIsRoomForTakeTurns) {
+    std::vector<std::unique_ptr<StreamPair>> pairs;
+    for (uint64_t i = 0; i < 10; ++i) {
+        pairs.push_back(std::make_unique<StreamPair>());
+        ASSERT_TRUE(pairs.back()->settle());
+        ASSERT_EQ(control(EPOLL_CTL_ADD, pairs.back()->acceptor_fd(), EPOLLIN, i), 0);
+        ASSERT_EQ(door_send(pairs.back()->connector_fd(), "a", 1), 1);
+    }
+    std::set<uint64_t> seen;
+    for (int i = 0; i < 10; ++i)
+        for (const auto& event : wait(1000, 3))
+            seen.insert(event.data.u64);
+    EXPECT_EQ(seen.size(), 10U);
+}
+
+TEST_F(EpollSetTest, ThreadsThatShareASetGetEveryOneShot) {
+    // Three workers, one-shot, re-armed after each byte: none is lost, whoever gets it.
+    constexpr int kStreams = 4;
+    constexpr int kBytes = 1500;
+    std::vector<std::unique_ptr<StreamPair>> pairs;
+    for (uint64_t i = 0; i < kStreams; ++i) {
+        pairs.push_back(std::make_unique<StreamPair>());
+        ASSERT_TRUE(pairs.back()->settle());
+        ASSERT_EQ(control(EPOLL_CTL_ADD, pairs.back()->acceptor_fd(), EPOLLIN | EPOLLONESHOT, i), 0);
+    }
+    std::atomic<int> received{0};
+    std::atomic<bool> stuck{false};
+    std::vector<std::thread> workers;
+    for (int w = 0; w < 3; ++w)
+        workers.emplace_back([&] {
+            const int64_t end = now_ns() + 60'000 * kMs;
+            while (received.load() < kStreams * kBytes) {
+                for (const auto& event : wait(50)) {
+                    const int target = pairs[event.data.u64]->acceptor_fd();
+                    char bytes[16];
+                    const long size = door_receive(target, bytes, sizeof bytes, MSG_DONTWAIT);
+                    if (size > 0)
+                        received += static_cast<int>(size);
+                    EXPECT_EQ(control(EPOLL_CTL_MOD, target, EPOLLIN | EPOLLONESHOT, event.data.u64), 0);
+                }
+                if (now_ns() > end) {
+                    stuck = true;
+                    return;
+                }
+            }
+        });
+    for (int i = 0; i < kBytes; ++i)
+        for (auto& pair : pairs)
+            ASSERT_EQ(door_send(pair->connector_fd(), "z", 1), 1);
+    for (auto& worker : workers)
+        worker.join();
+    EXPECT_FALSE(stuck.load());
+    EXPECT_EQ(received.load(), kStreams * kBytes);
+}
+
+}  // namespace
+}  // namespace loopfast

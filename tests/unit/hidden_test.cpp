@@ -1,0 +1,158 @@
+// Hidden descriptors: above everything the program can be given under the limit it knows, and never more of
+// them than there is room for. Limits belong to a process, so each case is a child of its own.
+#include "base/hidden.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace loopfast {
+namespace {
+
+/// Runs `body` in a child that starts with these limits. Failed expectations in it become one here.
+void with_limits(rlim_t soft, rlim_t hard, bool privileged, const std::function<void()>& body) {
+    const pid_t child = fork();
+    if (child == 0) {
+        const rlimit limit{soft, hard};
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || (!privileged && getuid() == 0 && setuid(54321) != 0))
+            _exit(77);
+        body();
+        _exit(::testing::Test::HasFailure() ? 1 : 0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        GTEST_SKIP() << "these limits cannot be had here";
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+rlimit kernel_limit() {
+    rlimit limit{};
+    prlimit(0, RLIMIT_NOFILE, nullptr, &limit);
+    return limit;
+}
+
+TEST(Hidden, LiesAboveTheLimitTheProgramKnows) {
+    with_limits(256, 4096, false, [] {
+        const int original = open("/dev/null", O_RDWR);
+        const int fd = hide(original);
+        EXPECT_GE(fd, 256);
+        EXPECT_TRUE(is_hidden(fd));
+        EXPECT_EQ(fcntl(original, F_GETFD), -1) << "moved, not copied";
+        EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+        rlimit seen{};
+        EXPECT_TRUE(visible_limit(seen));
+        EXPECT_EQ(seen.rlim_cur, 256U);
+        EXPECT_EQ(seen.rlim_max, 4096U);
+        EXPECT_GT(kernel_limit().rlim_cur, 256U);
+        // The program's own numbers stay the lowest.
+        EXPECT_EQ(open("/dev/null", O_RDWR), original);
+        EXPECT_EQ(next_hidden(0), fd);
+        EXPECT_EQ(next_hidden(fd + 1), -1);
+        close_hidden(fd);
+        EXPECT_FALSE(is_hidden(fd));
+        EXPECT_EQ(fcntl(fd, F_GETFD), -1);
+        EXPECT_EQ(next_hidden(0), -1);
+    });
+}
+
+TEST(Hidden, AProcessWithoutAnyKeepsItsLimit) {
+    with_limits(256, 4096, false, [] {
+        rlimit seen{};
+        EXPECT_FALSE(visible_limit(seen));
+        EXPECT_FALSE(is_hidden(-1));
+        EXPECT_FALSE(is_hidden(0));
+        EXPECT_FALSE(is_hidden(1 << 30));
+        EXPECT_EQ(next_hidden(-5), -1);
+        EXPECT_EQ(kernel_limit().rlim_cur, 256U);
+    });
+}
+
+TEST(Hidden, WithoutRoomAboveItTakesAQuarterBelow) {
+    with_limits(64, 64, false, [] {
+        std::vector<int> got;
+        for (int i = 0; i < 64; ++i) {
+            const int fd = hide(open("/dev/null", O_RDWR));
+            if (fd < 0)
+                break;
+            EXPECT_GE(fd, 48);
+            EXPECT_LT(fd, 64);
+            got.push_back(fd);
+        }
+        EXPECT_EQ(got.size(), 16U);
+        const int lowest = open("/dev/null", O_RDWR);
+        EXPECT_GE(lowest, 0) << "there is room left for the program";
+        EXPECT_EQ(hide(lowest), -1);
+        EXPECT_EQ(fcntl(lowest, F_GETFD), -1) << "what could not be hidden is closed";
+        for (const int fd : got)
+            close_hidden(fd);
+    });
+}
+
+TEST(Hidden, NothingToHide) {
+    with_limits(256, 4096, false, [] {
+        EXPECT_EQ(hide(-1), -1);
+        EXPECT_EQ(hide(200), -1);
+        close_hidden(-1);
+    });
+}
+
+TEST(Hidden, AllDescriptorsTaken) {
+    with_limits(64, 64, false, [] {
+        std::vector<int> taken;
+        for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = dup(fd))
+            taken.push_back(fd);
+        const int last = taken.back();
+        EXPECT_EQ(hide(last), -1);
+        EXPECT_EQ(fcntl(last, F_GETFD), -1);
+    });
+}
+
+TEST(Hidden, TheProgramsOwnChangesOfTheLimitAreShownToIt) {
+    with_limits(256, 4096, false, [] {
+        const int fd = hide(open("/dev/null", O_RDWR));
+        const rlim_t ours = kernel_limit().rlim_cur;
+        EXPECT_EQ(set_visible_limit({128, 4096}), 0);
+        rlimit seen{};
+        EXPECT_TRUE(visible_limit(seen));
+        EXPECT_EQ(seen.rlim_cur, 128U);
+        EXPECT_EQ(kernel_limit().rlim_cur, ours) << "the kernel's stays where our descriptors need it";
+        EXPECT_EQ(set_visible_limit({129, 128}), -EINVAL);
+        EXPECT_EQ(set_visible_limit({128, 8192}), -EPERM) << "raising the hard limit is for the privileged";
+        EXPECT_TRUE(visible_limit(seen));
+        EXPECT_EQ(seen.rlim_max, 4096U);
+        lower_limit_for_exec();
+        EXPECT_EQ(kernel_limit().rlim_cur, 128U);
+        raise_limit_after_exec();
+        EXPECT_EQ(kernel_limit().rlim_cur, ours);
+        EXPECT_NE(fcntl(fd, F_GETFD), -1);
+    });
+}
+
+TEST(Hidden, AHugeLimitDoesNotMakeHugeNumbers) {
+    with_limits(1 << 20, 1 << 20, true, [] {
+        const int fd = hide(open("/dev/null", O_RDWR));
+        EXPECT_GE(fd, 65536);
+        EXPECT_LT(fd, 131072);
+    });
+}
+
+TEST(Hidden, NumbersThatTheProgramHoldsAreSkipped) {
+    with_limits(1 << 20, 1 << 20, true, [] {
+        ASSERT_EQ(dup2(0, 65536), 65536);
+        const int fd = hide(open("/dev/null", O_RDWR));
+        EXPECT_GT(fd, 65536);
+        EXPECT_FALSE(is_hidden(65536));
+    });
+}
+
+}  // namespace
+}  // namespace loopfast

@@ -1,0 +1,158 @@
+// Leaving the ring while others are at work: threads of ours that sleep, a setup, the other end that leaves
+// or ends at the same time. models/leave.pml has all interleavings; here are those that once went wrong.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "link/link.h"
+#include "stream/setup.h"
+#include "stream_pair.h"
+
+namespace loopfast {
+namespace {
+
+constexpr int64_t kLimit = 5'000'000'000;
+
+/// Receives until the connection ends or `wanted` bytes are there; every wait is limited.
+std::string receive_all(int fd, size_t wanted) {
+    const timeval limit{5, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    find_stream(fd)->shared->receive_timeout.store(kLimit);
+    std::string got;
+    while (got.size() < wanted) {
+        char text[4096];
+        const long size = door_receive(fd, text, sizeof text);
+        if (size <= 0)
+            break;
+        got.append(text, static_cast<size_t>(size));
+    }
+    return got;
+}
+
+TEST(Leave, BothAtOnceLoseNothing) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "from-connector.", 15), 15);
+    ASSERT_EQ(door_send(pair.acceptor_fd(), "from-acceptor.", 14), 14);
+    // Neither has heard of the other when it leaves.
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    const bool left = leave(pair.connector(), pair.connector_fd(), Reason::kPolicy);
+    // The acceptor's bytes are in the ring and nobody can send them again: the connector has to stay for
+    // them.
+    EXPECT_FALSE(left);
+    EXPECT_EQ(receive_all(pair.connector_fd(), 14), "from-acceptor.");
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 15), "from-connector.");
+    EXPECT_TRUE(leave(pair.connector(), pair.connector_fd(), Reason::kPolicy));
+    ASSERT_EQ(door_send(pair.acceptor_fd(), "later", 5), 5);
+    EXPECT_EQ(receive_all(pair.connector_fd(), 5), "later");
+}
+
+TEST(Leave, ThePeerThatClosesSendsWhatWasNotRead) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "last words", 10), 10);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    pair.close_connector();
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 100), "last words");
+}
+
+TEST(Leave, ThePeerThatShutsDownSendsWhatWasNotRead) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "last words", 10), 10);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    ASSERT_EQ(door_shutdown(pair.connector_fd(), SHUT_WR), 0);
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 100), "last words");
+}
+
+TEST(Leave, AnEndedPeersBytesKeepUsThere) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "last words", 10), 10);
+    ASSERT_EQ(door_shutdown(pair.connector_fd(), SHUT_WR), 0);
+    EXPECT_FALSE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 100), "last words");
+}
+
+// Who got the socket from the one that left may end its half at once and still read.
+TEST(Leave, AHalfCloseAfterwardsIsNotADeath) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "question", 8), 8);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    ASSERT_EQ(shutdown(pair.acceptor_fd(), SHUT_WR), 0);
+    EXPECT_EQ(receive_all(pair.connector_fd(), 1), "");  // the end; and what was not read goes back
+    pair.close_connector();
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 100), "question");
+}
+
+TEST(Leave, ASenderThatWaitsForRoomGoesOnOverTheKernel) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    pair.connector().shared->send_timeout.store(kLimit);
+    const std::string much(16 << 20, 'm');
+    std::atomic<long> sent{0};
+    std::thread sender([&] {
+        while (static_cast<size_t>(sent) < much.size()) {
+            const long size =
+                door_send(pair.connector_fd(), much.data(), much.size() - static_cast<size_t>(sent));
+            if (size <= 0)
+                return;
+            sent += size;
+        }
+    });
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (pair.connector().shared->counters.sleeps.load() == 0 && std::chrono::steady_clock::now() < limit)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(leave(pair.connector(), pair.connector_fd(), Reason::kPolicy));
+    const timeval timeout{5, 0};
+    setsockopt(pair.connector_fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), much.size()).size(), much.size());
+    sender.join();
+    EXPECT_EQ(static_cast<size_t>(sent), much.size());
+}
+
+// The link is the whole family's: a relative's copy must not keep it up.
+TEST(Leave, ThePeerHearsOfItThoughARelativeHoldsTheLink) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const int copy = dup(pair.acceptor().link.load());
+    ASSERT_GE(copy, 0);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    EXPECT_TRUE(hung_up(pair.connector().link.load()));
+    close(copy);
+}
+
+TEST(Leave, WhatIsPublishedAfterwardsArrivesWithoutAnotherCall) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    ASSERT_EQ(door_send(pair.connector_fd(), "one", 3), 3);  // and no call after it
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 3), "one");
+}
+
+TEST(Leave, WaitsForASetupToEnd) {
+    StreamPair pair(1000);
+    Stream& stream = pair.connector();
+    std::atomic<bool> inside{false};
+    std::atomic<bool> over{false};
+    std::thread other([&] {
+        SetupScope scope(stream, pair.connector_fd());
+        inside = scope.entered();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        over = true;
+    });
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (!inside && std::chrono::steady_clock::now() < limit)
+        std::this_thread::yield();
+    EXPECT_TRUE(leave(stream, pair.connector_fd(), Reason::kPolicy));
+    EXPECT_TRUE(over);
+    other.join();
+    EXPECT_EQ(stream.state(), State::kKernel);
+}
+
+}  // namespace
+}  // namespace loopfast
