@@ -13,7 +13,7 @@ status=0
 say "clang-format: ${#files[@]} files"
 clang-format --dry-run -Werror "${files[@]}" || status=1
 
-headers=$(our_sources | grep '\.h$' | sort | xargs cat .clang-tidy | sha256sum | cut -d' ' -f1)
+headers=$(our_sources | grep '\.h$' | sort | xargs cat .clang-tidy tests/.clang-tidy | sha256sum | cut -d' ' -f1)
 mkdir -p build/lint
 units=()
 for file in "${files[@]}"; do

@@ -97,16 +97,14 @@ private:
     std::atomic<uint32_t> sleepers_{0};         ///< threads in H
     std::atomic<uint32_t> kernel_sleepers_{0};  ///< threads in E
     bool kicked_kernel_ = false;
-    /// The last look at E found something, or its entries changed since: it is looked at in every wait, so
-    /// that one call reports everything that is ready. Quiet, it is looked at now and then.
+    /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
+    /// looks at it before it spins.
     bool ordinary_lively_ = true;
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
     bool unregistered_ = false;  ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;
-    uint32_t calls_ = 0;
-    uint64_t last_look_ = 0;
     SpinHistory history_;
 };
 

@@ -16,9 +16,6 @@ namespace loopfast {
 
 namespace {
 
-/// Ordinary descriptors, cold streams and ends of connections are looked for at least this often.
-constexpr uint32_t kLookEveryCalls = 64;
-constexpr uint64_t kLookEveryTicks = kTicksPer50us;
 /// A few streams are always scanned; of more, those without an event for this many scans cool down.
 constexpr uint32_t kAlwaysHot = 8;
 constexpr uint16_t kQuietScans = 1024;
@@ -208,8 +205,6 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
 
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
-    calls_ = 0;
-    last_look_ = ticks();
     register_streams();
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, mask);
@@ -289,11 +284,10 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
         return -ENOMEM;
     }
     for (bool first = true;; first = false) {
-        int found = 0;
-        const bool look =
-            ordinary_lively_ || ++calls_ >= kLookEveryCalls || ticks() - last_look_ > kLookEveryTicks;
-        found = scan(events, capacity);
-        if (look || (found == 0 && timeout == 0)) {
+        int found = scan(events, capacity);
+        if (found != 0 || timeout == 0 || ordinary_lively_) {
+            // What is about to return tells of everything that is ready by now, as the kernel would: a
+            // program may have made a pipe or a timer ready before it called, and count on hearing of it.
             const int more = look_at_kernel(set_fd, events + found, capacity - found, mask);
             if (more == -EINTR && found == 0) {
                 pass_on();
@@ -368,8 +362,6 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
             lock.unlock();
             return count;
         }
-        last_look_ = ticks();
-        calls_ = 0;
         bool ordinary = false;
         handle_hidden(hidden, count, ordinary);
         if (count > (ordinary ? 1 : 0))

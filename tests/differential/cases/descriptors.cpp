@@ -59,7 +59,8 @@ CASE(duplicate_onto_itself) {
 CASE(duplicate_over_a_stream) {
     // The last descriptor of a stream goes by dup2: that is a close.
     const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
-    p.b.call("dup2 of a pipe over b", [&] { return ::dup2(reading.fd(), p.b.fd()) == p.b.fd(); });
+    p.b.call("dup2 of a pipe over b",
+             [&, &reading = reading] { return ::dup2(reading.fd(), p.b.fd()) == p.b.fd(); });
     p.a.await_end();
     p.a.recv(1);
     writing.write("x");
@@ -73,7 +74,9 @@ CASE(number_used_again) {
     const int number = p.b.fd();
     p.b.close();
     const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
-    p.b.call("the number is the pipe's", [&] { return number == reading.fd() || number == writing.fd(); });
+    p.b.call("the number is the pipe's", [&, &reading = reading, &writing = writing] {
+        return number == reading.fd() || number == writing.fd();
+    });
     p.a.send("for the stream");
     copy.await_bytes(14);
     writing.write("for the pipe");

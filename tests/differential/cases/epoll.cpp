@@ -433,9 +433,9 @@ CASE(epoll_registered_before_connecting_bytes) {
     EpollSet set(p.script, p.b.actor(), "set");
     set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
     set.wait();
-    for (int i = 0; i < 12; ++i) {
-        p.a.send(std::string(static_cast<size_t>(i + 1), 'x'));
-        p.b.await_bytes(static_cast<size_t>(i + 1));
+    for (size_t bytes = 1; bytes <= 12; ++bytes) {
+        p.a.send(std::string(bytes, 'x'));
+        p.b.await_bytes(bytes);
         set.wait();
         set.wait();
         p.b.recv(100);

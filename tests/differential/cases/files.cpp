@@ -83,24 +83,28 @@ CASE(splice_calls) {
     p.b.nonblocking(true);
     const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
     writing.write("spliced bytes");
-    p.a.call("splice into the stream",
-             [&] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, SPLICE_F_NONBLOCK); });
+    p.a.call("splice into the stream", [&, &reading = reading] {
+        return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, SPLICE_F_NONBLOCK);
+    });
     p.b.await_bytes(13);
     p.b.recv(7);
     const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe2");
-    p.b.call("splice out of the stream", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 3, 0); });
+    p.b.call("splice out of the stream",
+             [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 3, 0); });
     out.read(100);
-    p.b.call("splice the rest", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
+    p.b.call("splice the rest",
+             [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
     out.read(100);
     p.b.call("splice of nothing",
-             [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, SPLICE_F_NONBLOCK); });
-    p.b.call("splice with an offset", [&] {
+             [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, SPLICE_F_NONBLOCK); });
+    p.b.call("splice with an offset", [&, &in = in] {
         loff_t offset = 0;
         return ::splice(p.b.fd(), &offset, in.fd(), nullptr, 100, SPLICE_F_NONBLOCK);
     });
     p.a.shutdown(SHUT_WR);
     p.b.await_end();
-    p.b.call("splice at the end", [&] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
+    p.b.call("splice at the end",
+             [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
 }
 
 CASE_THAT(splice_waits, kBlocking) {
