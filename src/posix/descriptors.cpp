@@ -74,6 +74,11 @@ namespace {
 template <typename Dup> int dup_over(int fd, int onto, Dup dup) {
     if (is_hidden(fd) || is_hidden(onto)) [[unlikely]]
         return returned<int>(-EBADF);
+    if (Stream* const stream = find_stream(fd); stream != nullptr && in_borrowed_memory()) [[unlikely]] {
+        // The child of a vfork prepares what it is about to execute, on its parent's memory.
+        part_with(*stream, fd, Reason::kOption);
+        return dup();
+    }
     const bool closes = find(onto).kind() != EntryKind::kNone && fd != onto;
     TableEntry entry;
     if (closes) {

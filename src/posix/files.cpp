@@ -141,38 +141,11 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
     return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
 }
 
-namespace {
-
-// stdio reads and writes inside libc, where we do not see it. A socket that is opened as a FILE before it
-// was fused stays on the kernel lane, one that is fused leaves the ring. Where unread bytes of a peer that is
-// gone forbid that, the FILE is one whose transfers come back to us.
-struct Cookie {
-    int fd;
-};
-
-ssize_t cookie_read(void* cookie, char* buffer, size_t size) {
-    return ::read(static_cast<Cookie*>(cookie)->fd, buffer, size);
-}
-ssize_t cookie_write(void* cookie, const char* buffer, size_t size) {
-    const ssize_t result = ::write(static_cast<Cookie*>(cookie)->fd, buffer, size);
-    return result < 0 ? 0 : result;
-}
-int cookie_close(void* cookie) {
-    const int result = close_descriptor(static_cast<Cookie*>(cookie)->fd);
-    delete static_cast<Cookie*>(cookie);
-    return result;
-}
-
-}  // namespace
-
+// stdio reads and writes inside libc, where we do not see it: a socket that is opened as a FILE takes the kernel
+// lane.
 LOOPFAST_PUBLIC FILE* fdopen(int fd, const char* mode) noexcept {
-    Stream* const stream = find_stream(fd);
-    if (stream != nullptr) {
-        if (!leave(*stream, fd, Reason::kOption)) {
-            cookie_io_functions_t functions{cookie_read, cookie_write, nullptr, cookie_close};
-            return fopencookie(new Cookie{fd}, mode, functions);
-        }
-    }
+    if (Stream* const stream = find_stream(fd))
+        part_with(*stream, fd, Reason::kOption);
     return real::fdopen(fd, mode);
 }
 

@@ -38,6 +38,12 @@ void accepted(int listener, int fd, int family);
 /// After connect() succeeded or is under way.
 void connecting(int fd, const sockaddr* address, socklen_t size);
 
+/// The descriptor goes where the library does not follow (another program, another process, stdio): from here on
+/// its bytes take the kernel lane, those that lie unread in the ring included.
+void part_with(Stream& stream, int fd, Reason reason);
+/// The same for every descriptor that an executed program would inherit.
+void part_with_inherited();
+
 /// Takes the last part of closing any descriptor: the real close between the two halves of ours.
 int close_descriptor(int fd);
 

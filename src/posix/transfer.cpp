@@ -320,7 +320,7 @@ void leave_what_is_passed(const msghdr* message) {
             int passed;
             memcpy(&passed, CMSG_DATA(header) + i * sizeof passed, sizeof passed);
             if (Stream* const stream = find_stream(passed))
-                leave(*stream, passed, Reason::kOption);
+                part_with(*stream, passed, Reason::kOption);
         }
     }
 }

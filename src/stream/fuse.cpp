@@ -93,6 +93,7 @@ bool prove_peer(Stream& stream, int fd, int link, SocketFacts& facts, Reason& re
 void install(Stream& stream, MappedSegment segment, int link) {
     replace_retired(stream.segment, segment);
     stream.segment = segment;
+    stream.cookie = cookie_of(stream.setup_fd);
     stream.link.store(link, std::memory_order_relaxed);
     forget_kernel_readiness(stream);
     read_options(stream, stream.setup_fd);
@@ -258,6 +259,7 @@ void confirm(Stream& stream, int fd) {
     exclusive.settle();
     publish_cut(stream, fd);
     send_note(link, Note::kBell);
+    attend(stream);
     LOOPFAST_LOG("slot %u fused as connector, peer process %d", stream.slot, stream.peer_pid);
 }
 
@@ -310,6 +312,7 @@ bool look(Stream& stream, int fd) {
         refuse(stream, Reason::kLimit);
     } else {
         shared.state.store(State::kProposed, std::memory_order_seq_cst);
+        attend(stream);
         LOOPFAST_LOG("slot %u proposed as acceptor, peer process %d", stream.slot, stream.peer_pid);
     }
     exclusive.settle();

@@ -105,10 +105,10 @@ bool return_to_kernel(Stream& stream, int fd) {
     return done;
 }
 
-void finish_output(Stream& stream, int fd) {
-    if (stream.state() == State::kFused && stream.out_in_ring() &&
-        !first_to_turn_away(stream.out(), kProducerDone))
-        return_to_kernel(stream, fd);  // as much as the kernel takes: a close does not wait
+bool finish_output(Stream& stream, int fd) {
+    // As much as the kernel takes: a close does not wait.
+    return stream.state() != State::kFused || !stream.out_in_ring() ||
+           first_to_turn_away(stream.out(), kProducerDone) || return_to_kernel(stream, fd);
 }
 
 namespace {

@@ -14,7 +14,8 @@ void prepare_close(Stream& stream, int fd, bool last) {
     withdraw_offer(stream);
     if (!stream.segment || !last)
         return;
-    finish_output(stream, fd);
+    if (!finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr)
+        steward_hooks.send_the_rest(stream, fd, false);
     // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
     // read relaxed: what it leads to is the kernel's word, which orders for itself.
     stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
@@ -54,13 +55,17 @@ Watching::~Watching() {
         release_mapping(stream_);
 }
 
-void before_shutdown(Stream& stream, int fd, int how) {
+int before_shutdown(Stream& stream, int fd, int how) {
     if (how == SHUT_RD || how == SHUT_RDWR)
         stream.shared->shut_for_reading.store(1, std::memory_order_relaxed);
     if (!stream.segment)
-        return;
-    if (how != SHUT_RD)
-        finish_output(stream, fd);
+        return how;
+    int now = how;
+    if (how != SHUT_RD && !finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr &&
+        steward_hooks.send_the_rest(stream, fd, true)) {
+        stream.shared->ends_later.store(1, std::memory_order_relaxed);
+        now = how == SHUT_RDWR ? SHUT_RD : kShutLater;
+    }
     // Each is a hint that makes the peer ask the kernel, which then knows.
     auto& closing = stream.our_words().closing;
     const bool writing = how != SHUT_RD || closing.load(std::memory_order_relaxed).is_set();
@@ -68,6 +73,7 @@ void before_shutdown(Stream& stream, int fd, int how) {
         closing.store(stream.shared->shut_for_reading.load(std::memory_order_relaxed) != 0 ? kClosingBoth
                                                                                            : kClosingWrite,
                       std::memory_order_release);
+    return now;
 }
 
 void after_shutdown(Stream& stream, int how) {

@@ -71,6 +71,34 @@ RingReader::Mode mode_of(int flags) {
     return (flags & MSG_PEEK) != 0 ? RingReader::kPeek : RingReader::kConsume;
 }
 
+/// A peer that left the ring goes on over the kernel lane, and one call takes what is there on both: see up_to_cut.
+/// @return how much more than `taken` there was.
+[[gnu::noinline]] long behind_the_ring(Stream& stream, int fd, const Buffers* to, long taken, size_t size,
+                                       int flags) {
+    if (!peer_left(stream, fd))
+        return 0;
+    Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
+    rest.skip(static_cast<size_t>(taken));
+    size -= static_cast<size_t>(taken);
+    Hold hold(stream.shared->receive_lock);
+    if (!stream.segment)
+        return 0;
+    const bool peek = (flags & MSG_PEEK) != 0;
+    long more = 0;
+    if (!peek) {
+        // What it put into the ring before it left, and after our look.
+        RingResult unused{};
+        more = take(stream, to != nullptr ? &rest : nullptr, size, RingReader::kConsume, unused);
+        rest.skip(static_cast<size_t>(more));
+        size -= static_cast<size_t>(more);
+    }
+    if (size == 0 || stream.reader().available() != (peek ? static_cast<uint64_t>(taken) : 0))
+        return more;
+    const long behind = kernel_receive(fd, to != nullptr ? &rest : nullptr, size, flags);
+    forget_kernel_readiness(stream);
+    return behind > 0 ? more + behind : more;
+}
+
 long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     SharedHalf& shared = *stream.shared;
     const auto mode = mode_of(flags);
@@ -88,6 +116,8 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (taken > 0) {
             if (mode == RingReader::kConsume)
                 wake_producer(stream);
+            if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed)) [[unlikely]]
+                taken += behind_the_ring(stream, fd, to, taken, size, flags);
             return taken;
         }
         if (result.status == RingResult::kFault)

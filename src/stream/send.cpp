@@ -74,6 +74,12 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         return result;
     }
     if (gone) {
+        if (shared.ends_later.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            // The kernel's socket can still send, and what is sent behind the end is what it must not.
+            if ((flags & MSG_NOSIGNAL) == 0)
+                sys::call(SYS_tgkill, sys::getpid(), my_tid(), SIGPIPE);
+            return -EPIPE;
+        }
         shared.send_to_kernel.store(1, std::memory_order_relaxed);
         forget_kernel_readiness(stream);
         if ((flags & kContinued) != 0)

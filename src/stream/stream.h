@@ -46,6 +46,11 @@ struct Stream {
 
     // Rendezvous, see fuse.cpp.
     int setup_fd = -1;                  ///< the descriptor through which the current setup call came
+    /// Some descriptor of this process that means the stream, or -1: for the steward, who comes without one.
+    /// Changed, and used by him, under descriptor_lock(): a number may mean anything once it is closed.
+    std::atomic<int> descriptor{-1};
+    uint64_t cookie = 0;                  ///< of the kernel's socket, since the segment is there
+    std::atomic<uint32_t> attended{0};    ///< the steward that watches the link, see attend()
     std::atomic<int> offer{-1};         ///< connector: the listening socket
     std::atomic<int> pending_link{-1};  ///< connector: connected, proposal not complete yet
     uint64_t threshold = 0;
@@ -76,6 +81,7 @@ struct Stream {
     std::atomic<uint32_t> kernel_senders{0};  ///< calls inside a kernel send
     std::atomic<uint32_t> cutting{0};         ///< 1 while a cut is being published
     bool held_for_fork = false;               ///< see before_fork() in table.cpp
+    bool stays_over_exec = false;             ///< see before_exec() in table.cpp
 
     // Thread-epoll registrations, see wait/sleeper.cpp.
     std::atomic<uint64_t> registered_receiver{0};
@@ -253,6 +259,25 @@ inline SetHooks set_hooks;
 /// Living processes that hold the descriptor.
 int count_holders(SharedHalf& shared);
 
+/// What a thread of ours, that sleeps while nothing happens, does for streams whose program makes no call: see
+/// wait/steward.h. `attend` is called when a stream got a segment, and before its sleeps.
+struct StewardHooks {
+    void (*attend)(Stream& stream) = nullptr;
+    /// Our direction is about to end, by a close or by shutdown(SHUT_WR), while bytes that the peer did not take
+    /// have yet to go to the kernel. @return true when they will; the end comes after them then.
+    bool (*send_the_rest)(Stream& stream, int fd, bool shut_down) = nullptr;
+};
+inline StewardHooks steward_hooks;
+/// Which steward is on duty: a forked child has none until it needs one.
+inline std::atomic<uint32_t> steward_on_duty{1};
+inline void attend(Stream& stream) {
+    // Relaxed: the steward's own lock orders what is behind it.
+    if (stream.attended.load(std::memory_order_relaxed) !=
+            steward_on_duty.load(std::memory_order_relaxed) &&
+        steward_hooks.attend != nullptr) [[unlikely]]
+        steward_hooks.attend(stream);
+}
+
 // --- leave.cpp ---
 
 /// The peer let go of its link without ending the connection: it goes on over the kernel lane.
@@ -260,7 +285,8 @@ bool peer_left(Stream& stream, int fd);
 /// After that: sends what the peer left unread over the kernel lane. @return true when all of it is sent.
 bool return_to_kernel(Stream& stream, int fd);
 /// Our direction is about to end, by close or shutdown: what the peer left unread goes before the end.
-void finish_output(Stream& stream, int fd);
+/// @return false when some of it would not go into the kernel yet.
+bool finish_output(Stream& stream, int fd);
 /// Leaves the ring for good. @return false when unread bytes keep us there (then nothing has changed).
 bool leave(Stream& stream, int fd, Reason reason);
 
@@ -270,8 +296,10 @@ bool leave(Stream& stream, int fd, Reason reason);
 void prepare_close(Stream& stream, int fd, bool last);
 /// Releases the segment and the link, once nobody looks at them.
 void release_mapping(Stream& stream);
-/// shutdown(2) succeeded or is about to.
-void before_shutdown(Stream& stream, int fd, int how);
+/// shutdown(2) succeeded or is about to. @return what of it the kernel is to do now; kShutLater for nothing, since
+/// bytes have to go first.
+constexpr int kShutLater = -1;
+int before_shutdown(Stream& stream, int fd, int how);
 void after_shutdown(Stream& stream, int how);
 
 /// A thread looks at the segment without a lock for a while.

@@ -2,6 +2,7 @@
 #include "table/table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "base/hidden.h"
 #include "base/lock.h"
@@ -34,6 +35,21 @@ void reap_lingering() {
 }
 
 bool any_lingering = false;
+
+/// More than the streams that are closed at one moment, so that closing does not queue up.
+constexpr uint32_t kDescriptorLocks = 256;
+
+/// `fd`, by which the stream is known to the steward, is about to be closed.
+void name_another_descriptor(Stream& stream, int fd, TableEntry entry) {
+    Hold hold(descriptor_lock(stream));
+    int other = -1;
+    if (stream.local_refs.load(std::memory_order_relaxed) > 1) {
+        other = next_entry(-1);
+        while (other >= 0 && (other == fd || find(other).packed() != entry.packed()))
+            other = next_entry(other);
+    }
+    stream.descriptor.store(other, std::memory_order_relaxed);
+}
 
 void free_or_linger(Stream& stream) {
     if (!in_use(stream)) {
@@ -82,9 +98,16 @@ void open_table(std::atomic<uint64_t>* entries) {
 bool in_borrowed_memory() { return sys::getpid() != owner_pid.load(std::memory_order_relaxed); }
 
 void set_entry(int fd, TableEntry entry) {
-    if (static_cast<uint32_t>(fd) < kMostDescriptors && open_arena())
-        // Release pairs with the acquire in find().
-        table_detail::entries[fd].store(entry.packed(), std::memory_order_release);
+    const auto number = static_cast<uint32_t>(fd);
+    if (number >= kMostDescriptors || !open_arena())
+        return;
+    // Relaxed: next_entry() looks for the entries of calls that came before its own.
+    uint32_t end = table_detail::end.load(std::memory_order_relaxed);
+    while (entry.kind() != EntryKind::kNone && end <= number &&
+           !table_detail::end.compare_exchange_weak(end, number + 1, std::memory_order_relaxed)) {
+    }
+    // Release pairs with the acquire in find().
+    table_detail::entries[fd].store(entry.packed(), std::memory_order_release);
 }
 
 Stream* make_stream(int fd) {
@@ -100,6 +123,7 @@ Stream* make_stream(int fd) {
     stream.shared->reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
     add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
     stream.local_refs.store(1, std::memory_order_relaxed);
+    stream.descriptor.store(fd, std::memory_order_relaxed);
     set_entry(fd, TableEntry(EntryKind::kStream, stream.slot, stream.generation));
     return &stream;
 }
@@ -123,6 +147,8 @@ TableEntry before_close(int fd) {
         return {};
     if (entry.kind() == EntryKind::kStream) {
         Stream* stream = find_stream(fd);
+        if (stream != nullptr && stream->descriptor.load(std::memory_order_relaxed) == fd)
+            name_another_descriptor(*stream, fd, entry);
         if (stream != nullptr && stream->local_refs.load(std::memory_order_relaxed) == 1) {
             if (stream->set_entries.load(std::memory_order_relaxed) != 0 &&
                 table_hooks.stream_closing != nullptr)
@@ -174,17 +200,16 @@ void after_close(int fd, TableEntry entry) {
 }
 
 int next_entry(int from) {
-    // Entries live below the highest descriptor; a loop over a million words once in a while (exec, fork,
-    // the close of a set) is too long, so the search goes by the pages that were ever touched.
-    const uint32_t limit = table_detail::limit.load(std::memory_order_acquire);
-    static_assert(kMostDescriptors % 512 == 0);
-    for (uint32_t fd = static_cast<uint32_t>(from + 1); fd < limit; ++fd) {
-        if (fd >= 65536)
-            return -1;  // above the numbers that programs use in practice nothing is listed
+    const uint32_t end = table_detail::end.load(std::memory_order_relaxed);
+    for (uint32_t fd = static_cast<uint32_t>(from + 1); fd < end; ++fd)
         if (table_detail::entries[fd].load(std::memory_order_relaxed) != 0)
             return static_cast<int>(fd);
-    }
     return -1;
+}
+
+FamilyLock& descriptor_lock(const Stream& stream) {
+    static FamilyLock locks[kDescriptorLocks];
+    return locks[stream.slot % kDescriptorLocks];
 }
 
 void for_each_stream(void (*visit)(Stream& stream)) {
@@ -211,6 +236,27 @@ void before_fork() {
         // The child's place, held for it until it runs: the parent may close its own meanwhile.
         stream.shared->more_holders.fetch_add(1, std::memory_order_relaxed);
         stream.shared->had_relatives.store(1, std::memory_order_relaxed);
+    });
+}
+
+void before_exec() {
+    for_each_stream([](Stream& stream) { stream.stays_over_exec = false; });
+    for (int fd = next_entry(-1); fd >= 0; fd = next_entry(fd)) {
+        Stream* const stream = find_stream(fd);
+        const int flags = stream != nullptr ? sys::fcntl(fd, F_GETFD) : -1;
+        if (flags >= 0 && (flags & FD_CLOEXEC) == 0)
+            stream->stays_over_exec = true;
+    }
+    for_each_stream([](Stream& stream) {
+        if (!stream.stays_over_exec)
+            remove_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
+    });
+}
+
+void after_failed_exec() {
+    for_each_stream([](Stream& stream) {
+        if (!stream.stays_over_exec)
+            add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
     });
 }
 
@@ -242,11 +288,14 @@ void after_fork_in_child() {
         stream.watched.store(0, std::memory_order_relaxed);
         stream.registered_receiver.store(0, std::memory_order_relaxed);
         stream.registered_sender.store(0, std::memory_order_relaxed);
+        descriptor_lock(stream).reset();
     });
     for (auto& entry : lingering)
         entry.store(0, std::memory_order_relaxed);
     if (table_hooks.forked != nullptr)
         table_hooks.forked();
+    if (table_hooks.steward_forked != nullptr)
+        table_hooks.steward_forked();
 }
 
 }  // namespace loopfast

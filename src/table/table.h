@@ -32,6 +32,7 @@ private:
 namespace table_detail {
 inline std::atomic<uint64_t>* entries = nullptr;
 inline std::atomic<uint32_t> limit{0};  // 0 until there is a table: every lookup then says "none"
+inline std::atomic<uint32_t> end{0};    // above every descriptor that ever had an entry
 }  // namespace table_detail
 
 void open_table(std::atomic<uint64_t>* entries);
@@ -79,6 +80,10 @@ bool in_borrowed_memory();
 /// The lowest descriptor above `from` that has an entry, or -1.
 int next_entry(int from);
 
+/// Under it `stream.descriptor` is changed, and used by whoever comes without a descriptor of his own: while it
+/// is held that number is not closed. Not a part of the stream, whose slot may be given to another one.
+FamilyLock& descriptor_lock(const Stream& stream);
+
 /// Calls `visit` for each stream that this process holds.
 void for_each_stream(void (*visit)(Stream& stream));
 
@@ -87,12 +92,18 @@ void before_fork();
 void after_fork_in_parent();
 void after_fork_in_child();
 
+/// Around exec: a program that is executed holds what stays open over it, and nothing else. In between only if it
+/// failed.
+void before_exec();
+void after_failed_exec();
+
 /// What epoll sets do when a stream, or the set itself, goes away; set once at start.
 struct TableHooks {
     void (*stream_closing)(Stream& stream) = nullptr;
     void (*descriptor_closing)(Stream& stream, int fd, int other) = nullptr;
     void (*set_closed)(uint32_t index) = nullptr;
     void (*forked)() = nullptr;
+    void (*steward_forked)() = nullptr;
 };
 inline TableHooks table_hooks;
 

@@ -353,20 +353,36 @@ bool EpollSet::claim(Stream& stream, int fd) {
     return good;
 }
 
+void EpollSet::give_to_kernel(int fd, Interest& interest) {
+    interest.managed = false;
+    make_cold(interest);
+    change_managed(-1);
+    epoll_event event{interest.disabled ? 0U : interest.events, {}};
+    event.data.u64 = interest.data;
+    interest.entered = kernel_waits_;
+    ordinary_lively_ = true;
+    sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, interest.via != 0 ? interest.via - 1 : fd, &event);
+}
+
 void EpollSet::unclaim(Stream& stream) {
     Hold hold(lock);
     interests_.each([&](int number, Interest& interest) {
-        if (!interest.managed || interest.dormant || interest.slot != stream.slot ||
-            interest.generation != stream.generation)
+        if (interest.managed && !interest.dormant && interest.slot == stream.slot &&
+            interest.generation == stream.generation)
+            give_to_kernel(number, interest);
+    });
+}
+
+void EpollSet::give_left_to_kernel() {
+    some_left_ = false;
+    interests_.each([&](int number, Interest& interest) {
+        if (!interest.managed || interest.dormant)
             return;
-        interest.managed = false;
-        make_cold(interest);
-        change_managed(-1);
-        epoll_event event{interest.disabled ? 0U : interest.events, {}};
-        event.data.u64 = interest.data;
-        interest.entered = kernel_waits_;
-        ordinary_lively_ = true;
-        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, number, &event);
+        Stream& stream = stream_at(interest.slot);
+        if (stream.generation != interest.generation || stream.state() != State::kKernel)
+            return;
+        unregister(number, interest, stream);
+        give_to_kernel(number, interest);
     });
 }
 

@@ -77,6 +77,8 @@ private:
     void make_cold(Interest& interest);
     bool try_cooling(int fd, Interest& interest, Stream& stream);
     void forget(int fd, Interest& interest);
+    void give_to_kernel(int fd, Interest& interest);
+    void give_left_to_kernel();
     /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
     void change_managed(int by) {
         managed_.store(managed_.load(std::memory_order_relaxed) + static_cast<uint32_t>(by),
@@ -102,6 +104,7 @@ private:
     bool ordinary_lively_ = true;
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
+    bool some_left_ = false;     ///< a relative took a stream off the ring: its entries belong to E again
     bool unregistered_ = false;  ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;

@@ -47,6 +47,7 @@ uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
     uint32_t ready;
     if (interest.registered && plain_readiness(stream, interest.events, ready))
         return ready & interest.events;
+    some_left_ = some_left_ || stream.state() == State::kKernel;
     return readiness(stream, fd, interest.registered ? Freshness::kCached : Freshness::kRecent) &
            (interest.events | kAlwaysReported);
 }
@@ -285,6 +286,8 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
     }
     for (bool first = true;; first = false) {
         int found = scan(events, capacity);
+        if (some_left_) [[unlikely]]
+            give_left_to_kernel();
         if (found != 0 || timeout == 0 || ordinary_lively_) {
             // What is about to return tells of everything that is ready by now, as the kernel would: a
             // program may have made a pipe or a timer ready before it called, and count on hearing of it.

@@ -154,6 +154,7 @@ void link_event(Stream& stream, uint32_t events) {
 
 void arm(Stream& stream, Untrusted<uint64_t>& word, uint64_t token) {
     constexpr uint32_t kDrainEvery = 64;
+    attend(stream);
     // Counted for the whole family, which shares the link. Relaxed: a few too many or too few do no harm.
     auto& armings = stream.shared->armings;
     if (armings.fetch_add(1, std::memory_order_relaxed) >= kDrainEvery) {

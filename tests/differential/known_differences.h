@@ -28,13 +28,6 @@ constexpr KnownDifference kKnownDifferences[] = {
     {"receive_of_zero_times_out", "*", Shows::kSometimes,
      "kernel: a recv of 0 bytes that timed out is 0, not EAGAIN"},
     // Descriptors that somebody else uses: exec, stdio and raw system calls are the next issue's.
-    {"executed_program_reads", "*", Shows::kHangs, "exec with a stream that has unread bytes in the ring"},
-    {"executed_program_writes", "*", Shows::kSometimes,
-     "an executed program's bytes pass through the kernel, behind the ring's"},
-    {"stdio_reads", "*", Shows::kHangs,
-     "fdopen leaves the ring; unread bytes come back only at the peer's next call"},
-    {"stdio_both_ways", "*", Shows::kHangs,
-     "fdopen leaves the ring; unread bytes come back only at the peer's next call"},
     {"closed_by_system_call", "*", Shows::kHangs,
      "a close by syscall() is not seen, and the number is believed"},
     // Death.

@@ -1,0 +1,43 @@
+// Descriptors that go where the library does not follow: to a program that is executed, to another process, into
+// libc's stdio. What the stream cannot do alone when it leaves the ring is done here.
+#include <fcntl.h>
+
+#include "base/log.h"
+#include "posix/posix.h"
+#include "posix/replacement.h"
+
+namespace loopfast {
+
+namespace {
+
+/// How long a part of a few megabytes may take to go into the kernel's buffers while somebody reads them.
+constexpr int kRounds = 20;
+
+}  // namespace
+
+void part_with(Stream& stream, int fd, Reason reason) {
+    const int error = errno;
+    for (int round = 0; !leave(stream, fd, reason); ++round) {
+        // Bytes lie in the ring that nobody can send again, or the kernel's buffers are full.
+        if (round == kRounds || stream.in_in_ring()) {
+            if (!replace_descriptor(stream, fd))
+                LOOPFAST_LOG("slot %u: bytes in the ring stay behind", stream.slot);
+            break;
+        }
+        sys::sleep_ns(1'000'000);
+    }
+    errno = error;
+}
+
+void part_with_inherited() {
+    for (int fd = next_entry(-1); fd >= 0; fd = next_entry(fd)) {
+        Stream* const stream = find_stream(fd);
+        if (stream == nullptr)
+            continue;
+        const int flags = sys::fcntl(fd, F_GETFD);
+        if (flags >= 0 && (flags & FD_CLOEXEC) == 0)
+            part_with(*stream, fd, Reason::kOption);
+    }
+}
+
+}  // namespace loopfast

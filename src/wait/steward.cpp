@@ -1,0 +1,259 @@
+// See steward.h.
+#include "wait/steward.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/hidden.h"
+#include "base/lock.h"
+#include "base/log.h"
+#include "link/identity.h"
+#include "table/table.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr uint64_t kCall = ~uint64_t{0};  ///< no slot and generation are this
+constexpr int kMostErrands = 64;
+constexpr int kRetryMilliseconds = 2;
+/// Taking bytes back needs a buffer of 16 KiB; what is not touched costs nothing.
+constexpr size_t kStackSize = 256 * 1024;
+
+/// A direction that has ended for the program while bytes of it still have to go into the kernel: they are sent
+/// through a descriptor of ours, and then comes the end.
+struct Errand {
+    Stream* stream = nullptr;
+    int fd = -1;
+    bool shut_down = false;  ///< the program called shutdown and may still receive; else it closed
+};
+
+// Under `duty`, but for what the thread itself needs to wait.
+FamilyLock duty;
+bool running = false;
+bool retired = false;
+std::atomic<bool> leave_duty{false};
+int set = -1;
+int call = -1;
+pthread_t thread;
+FamilyLock errands_lock;
+Errand errands[kMostErrands];
+std::atomic<int> errand_count{0};
+std::atomic<int> unfinished{0};  ///< streams whose bytes the kernel did not take yet, at the last round
+
+/// A peer let go of its link: take back what it left. @return false when the kernel's buffers are full.
+bool see_to(uint32_t slot, uint32_t generation) {
+    Stream& stream = stream_at(slot);
+    Hold hold(descriptor_lock(stream));
+    const int fd = stream.descriptor.load(std::memory_order_relaxed);
+    // Somebody may have closed the descriptor where we do not see it; then the number means something else.
+    if (fd < 0 || stream.generation.load(std::memory_order_relaxed) != generation ||
+        cookie_of(fd) != stream.cookie)
+        return true;
+    Watching watching(stream);
+    if (!watching.alive())
+        return true;
+    stream.link_down.store(true, std::memory_order_relaxed);
+    forget_kernel_readiness(stream);
+    return !peer_left(stream, fd) || return_to_kernel(stream, fd);
+}
+
+void run_errands() {
+    Hold hold(errands_lock);
+    for (Errand& errand : errands) {
+        if (errand.stream == nullptr || !return_to_kernel(*errand.stream, errand.fd))
+            continue;
+        if (errand.shut_down)
+            sys::shutdown(errand.fd, SHUT_WR);
+        close_hidden(errand.fd);
+        Stream& stream = *errand.stream;
+        errand = {};
+        // As at the end of Watching, whose count has been held since.
+        if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+            stream.dying.load(std::memory_order_seq_cst))
+            release_mapping(stream);
+        errand_count.fetch_sub(1, std::memory_order_relaxed);
+    }
+}
+
+/// Streams whose peer left and whose bytes the kernel did not take at once.
+int try_again() {
+    static int left;
+    left = 0;
+    for_each_stream([](Stream& stream) {
+        if (stream.shared->peer_left.load(std::memory_order_relaxed) != 0 &&
+            stream.state() == State::kFused &&
+            !see_to(stream.slot, stream.generation.load(std::memory_order_relaxed)))
+            ++left;
+    });
+    return left;
+}
+
+void* serve(void*) {
+    sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
+    while (!leave_duty.load(std::memory_order_acquire)) {
+        epoll_event events[32];
+        const bool more = unfinished.load(std::memory_order_relaxed) != 0 ||
+                          errand_count.load(std::memory_order_relaxed) != 0;
+        const int count = sys::epoll_pwait(set, events, 32, more ? kRetryMilliseconds : -1, nullptr);
+        int refused = 0;
+        for (int i = 0; i < count; ++i) {
+            const uint64_t data = events[i].data.u64;
+            uint64_t calls;
+            if (data == kCall)
+                sys::read(call, &calls, sizeof calls);
+            else if (!see_to(static_cast<uint32_t>(data), static_cast<uint32_t>(data >> 32)))
+                ++refused;
+        }
+        if (errand_count.load(std::memory_order_relaxed) != 0)
+            run_errands();
+        if (more)
+            refused += try_again();
+        unfinished.store(refused, std::memory_order_relaxed);
+    }
+    return nullptr;
+}
+
+void call_steward() {
+    const uint64_t one = 1;
+    sys::write(call, &one, sizeof one);
+}
+
+bool open_set() {
+    if (set >= 0)
+        return true;
+    const int made = sys::epoll_create(EPOLL_CLOEXEC);
+    const long event = sys::call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+    set = made < 0 ? -1 : hide(made);
+    call = event < 0 ? -1 : hide(static_cast<int>(event));
+    epoll_event entry{EPOLLIN, {}};
+    entry.data.u64 = kCall;
+    if (set >= 0 && call >= 0 && sys::epoll_ctl(set, EPOLL_CTL_ADD, call, &entry) == 0)
+        return true;
+    close_hidden(set);
+    close_hidden(call);
+    set = call = -1;
+    return false;
+}
+
+/// `duty` is held.
+bool start() {
+    if (running)
+        return true;
+    if (retired || !open_set())
+        return false;
+    leave_duty.store(false, std::memory_order_relaxed);
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_setstacksize(&attributes, kStackSize);
+    running = pthread_create(&thread, &attributes, serve, nullptr) == 0;
+    if (!running) {  // a program with very large thread variables
+        pthread_attr_destroy(&attributes);
+        pthread_attr_init(&attributes);
+        running = pthread_create(&thread, &attributes, serve, nullptr) == 0;
+    }
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    LOOPFAST_LOG("steward %s", running ? "on duty" : "cannot be had");
+    return running;
+}
+
+void attend_stream(Stream& stream) {
+    if (in_borrowed_memory())
+        return;
+    // Also where there is none to be had: once is enough to find that out.
+    stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    if (!duty.lock())
+        return;
+    if (start()) {
+        epoll_event event{EPOLLRDHUP | EPOLLET, {}};
+        event.data.u64 = uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot;
+        sys::epoll_ctl(set, EPOLL_CTL_ADD, stream.link.load(std::memory_order_relaxed), &event);
+    }
+    duty.unlock();
+}
+
+bool accept_errand(Stream& stream, int fd, bool shut_down) {
+    Hold hold(duty);
+    if (!start())
+        return false;
+    Hold also(errands_lock);
+    for (Errand& errand : errands) {
+        if (errand.stream != nullptr)
+            continue;
+        const int own = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (own < 0)
+            return false;
+        const int hidden = hide(own);
+        if (hidden < 0)
+            return false;
+        stream.waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
+        errand = {&stream, hidden, shut_down};
+        errand_count.fetch_add(1, std::memory_order_relaxed);
+        call_steward();
+        return true;
+    }
+    return false;
+}
+
+void forked() {
+    // The thread is the parent's, and so are its errands. The epoll set would be shared with it.
+    duty.reset();
+    errands_lock.reset();
+    for (Errand& errand : errands) {
+        close_hidden(errand.fd);
+        errand = {};
+    }
+    errand_count.store(0, std::memory_order_relaxed);
+    unfinished.store(0, std::memory_order_relaxed);
+    close_hidden(set);
+    close_hidden(call);
+    set = call = -1;
+    running = false;
+    steward_on_duty.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void connect_steward() {
+    steward_hooks.attend = attend_stream;
+    steward_hooks.send_the_rest = accept_errand;
+    table_hooks.steward_forked = forked;
+}
+
+void stop_steward() {
+    Hold hold(duty);
+    if (!running || in_borrowed_memory())
+        return;
+    leave_duty.store(true, std::memory_order_release);  // pairs with the acquire in serve()
+    call_steward();
+    pthread_join(thread, nullptr);
+    running = false;
+    // The set stays, with the links in it: the next steward finds what came meanwhile.
+}
+
+void retire_steward() {
+    stop_steward();
+    retired = true;
+}
+
+void finish_stewardship() {
+    constexpr int64_t kMoment = 2'000'000'000;
+    const int64_t deadline = deadline_after(kMoment);
+    while (running && (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0 &&
+           time_left(deadline) != 0)
+        sys::sleep_ns(1'000'000);
+}
+
+}  // namespace loopfast
