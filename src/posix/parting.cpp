@@ -12,6 +12,7 @@ namespace {
 
 /// How long a part of a few megabytes may take to go into the kernel's buffers while somebody reads them.
 constexpr int kRounds = 20;
+constexpr int kRoundsAtTheEnd = 1000;
 
 }  // namespace
 
@@ -38,6 +39,17 @@ void part_with_inherited() {
         if (flags >= 0 && (flags & FD_CLOEXEC) == 0)
             part_with(*stream, fd, Reason::kOption);
     }
+}
+
+void finish_outputs(bool (*ends)(const Stream& stream)) {
+    for_each_stream([&](Stream& stream) {
+        Hold hold(descriptor_lock(stream));
+        const int fd = stream.descriptor.load(std::memory_order_relaxed);
+        if (fd < 0 || !stream.segment || !ends(stream) || count_holders(*stream.shared) > 1)
+            return;
+        for (int round = 0; round < kRoundsAtTheEnd && !finish_output(stream, fd); ++round)
+            sys::sleep_ns(1'000'000);
+    });
 }
 
 }  // namespace loopfast

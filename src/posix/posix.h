@@ -44,6 +44,10 @@ void part_with(Stream& stream, int fd, Reason reason);
 /// The same for every descriptor that an executed program would inherit.
 void part_with_inherited();
 
+/// Directions that are about to end without a close, by exec or by the end of the process: what a peer that left
+/// the ring did not take goes into the kernel first.
+void finish_outputs(bool (*ends)(const Stream& stream));
+
 /// Takes the last part of closing any descriptor: the real close between the two halves of ours.
 int close_descriptor(int fd);
 

@@ -23,7 +23,10 @@ namespace {
     });
 }
 
-[[gnu::destructor]] void end() { finish_stewardship(); }
+[[gnu::destructor]] void end() {
+    finish_outputs([](const Stream&) { return true; });
+    finish_stewardship();
+}
 
 }  // namespace
 

@@ -24,8 +24,10 @@ template <typename Function> Function next(const char* name) {
 template <typename Exec> int exec_with(Exec exec) {
     const bool own_memory = !in_borrowed_memory();
     part_with_inherited();
-    if (own_memory)
+    if (own_memory) {
         before_exec();
+        finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; });
+    }
     lower_limit_for_exec();
     const int result = exec();
     const int error = errno;

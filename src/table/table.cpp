@@ -212,21 +212,6 @@ FamilyLock& descriptor_lock(const Stream& stream) {
     return locks[stream.slot % kDescriptorLocks];
 }
 
-void for_each_stream(void (*visit)(Stream& stream)) {
-    ArenaHeader* const header = arena();
-    if (header == nullptr)
-        return;
-    for (uint32_t word = 0; word < kSlots / 64; ++word) {
-        uint64_t used = header->used[word].load(std::memory_order_relaxed);
-        for (; used != 0; used &= used - 1) {
-            const uint32_t slot = word * 64 + static_cast<uint32_t>(__builtin_ctzll(used));
-            Stream& stream = stream_at(slot);
-            if (stream.shared != nullptr && stream.local_refs.load(std::memory_order_relaxed) > 0)
-                visit(stream);
-        }
-    }
-}
-
 void before_fork() {
     for_each_stream([](Stream& stream) {
         // No other thread may be in the middle of fusing it: the child would have half of that.

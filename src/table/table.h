@@ -85,7 +85,20 @@ int next_entry(int from);
 FamilyLock& descriptor_lock(const Stream& stream);
 
 /// Calls `visit` for each stream that this process holds.
-void for_each_stream(void (*visit)(Stream& stream));
+template <typename Visit> void for_each_stream(Visit visit) {
+    ArenaHeader* const header = arena();
+    if (header == nullptr)
+        return;
+    for (uint32_t word = 0; word < kSlots / 64; ++word) {
+        uint64_t used = header->used[word].load(std::memory_order_relaxed);
+        for (; used != 0; used &= used - 1) {
+            const uint32_t slot = word * 64 + static_cast<uint32_t>(__builtin_ctzll(used));
+            Stream& stream = stream_at(slot);
+            if (stream.shared != nullptr && stream.local_refs.load(std::memory_order_relaxed) > 0)
+                visit(stream);
+        }
+    }
+}
 
 /// Prepares for fork: called in the parent before, in the parent after, and in the child.
 void before_fork();

@@ -91,6 +91,8 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
+        if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
+            continue;  // the kernel's set reports it, once it is there again
         if (bits == 0 || ((interest.events & EPOLLET) != 0 && !report_edge(interest, stream, bits))) {
             // The last one took its place in the list, and is looked at now unless it has been: nothing may
             // be reported twice in one call, or missed before a sleep.

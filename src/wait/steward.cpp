@@ -84,9 +84,8 @@ void run_errands() {
 
 /// Streams whose peer left and whose bytes the kernel did not take at once.
 int try_again() {
-    static int left;
-    left = 0;
-    for_each_stream([](Stream& stream) {
+    int left = 0;
+    for_each_stream([&](Stream& stream) {
         if (stream.shared->peer_left.load(std::memory_order_relaxed) != 0 &&
             stream.state() == State::kFused &&
             !see_to(stream.slot, stream.generation.load(std::memory_order_relaxed)))

@@ -1,0 +1,338 @@
+// Descriptors that go where nobody knows of a ring: to programs that are executed in every way there is, with and
+// without the library, and to other processes. What lies unread goes with them, and a peer that makes no call
+// meanwhile hinders nothing.
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+constexpr const char* kNothing[] = {nullptr};
+/// An environment in which the library is not loaded.
+char* const* bare() { return const_cast<char* const*>(kNothing); }
+
+/// Runs `begin`, which starts a program whose output goes to the descriptor given, and shows what it wrote.
+template <typename Begin> Outcome program(const End& end, const std::string& what, Begin begin) {
+    return end.call_with_text(what, [&](Outcome& outcome) {
+        int fds[2];
+        if (::pipe(fds) != 0)
+            return;
+        const pid_t pid = begin(fds[1]);
+        ::close(fds[1]);
+        std::string text;
+        char bytes[65536];
+        for (long got; (got = ::read(fds[0], bytes, sizeof bytes)) > 0;)
+            text.append(bytes, static_cast<size_t>(got));
+        ::close(fds[0]);
+        int status = 0;
+        ::waitpid(pid, &status, 0);
+        outcome.value = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+        outcome.text = shown(text);
+    });
+}
+
+pid_t spawned(int fd, int output, std::initializer_list<const char*> words, char* const* environment) {
+    std::vector<char*> arguments;
+    for (const char* word : words)
+        arguments.push_back(const_cast<char*>(word));
+    arguments.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, fd, 0);
+    posix_spawn_file_actions_adddup2(&actions, output, 1);
+    pid_t pid = -1;
+    if (::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environment) != 0)
+        pid = -1;
+    posix_spawn_file_actions_destroy(&actions);
+    return pid;
+}
+
+pid_t forked(int fd, int output, std::initializer_list<const char*> words, char* const* environment) {
+    std::vector<char*> arguments;
+    for (const char* word : words)
+        arguments.push_back(const_cast<char*>(word));
+    arguments.push_back(nullptr);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        ::alarm(10);
+        ::dup2(fd, 0);
+        ::dup2(output, 1);
+        ::execvpe(arguments[0], arguments.data(), environment);
+        ::_exit(99);
+    }
+    return pid;
+}
+
+/// A descriptor goes through an AF_UNIX socket and comes back as another number.
+int passed(int fd) {
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return -1;
+    char byte = 'x';
+    iovec part{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    int received = -1;
+    if (::sendmsg(pair[0], &message, 0) == 1 && ::recvmsg(pair[1], &message, 0) == 1 &&
+        (header = CMSG_FIRSTHDR(&message)) != nullptr)
+        std::memcpy(&received, CMSG_DATA(header), sizeof received);
+    ::close(pair[0]);
+    ::close(pair[1]);
+    return received;
+}
+
+}  // namespace
+
+CASE_THAT(parting_spawned_program_reads, kBlocking) {
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    program(p.b, "head", [&](int output) { return spawned(p.b.fd(), output, {"head", "-c", "4"}, environ); });
+    p.a.send("more");
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.recv(100);
+}
+
+CASE_THAT(parting_spawned_stranger_reads, kBlocking) {
+    const std::string bytes = pattern(100'000);
+    p.a.send(bytes);
+    p.b.await_bytes(1000);
+    program(p.b, "wc", [&](int output) {
+        return spawned(p.b.fd(), output, {"head", "-c", "100000"}, bare());
+    });
+    p.a.send("and on");
+    p.b.await_bytes(6);
+    p.b.recv(100);
+    p.b.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(100);
+}
+
+CASE_THAT(parting_vforked_stranger_reads, kBlocking) {
+    p.a.send("one two three");
+    p.b.await_bytes(13);
+    program(p.b, "vfork and head", [&](int output) {
+        const char* const words[] = {"head", "-c", "7", nullptr};
+        const int fd = p.b.fd();
+        const pid_t pid = ::vfork();
+        if (pid == 0) {
+            ::dup2(fd, 0);
+            ::dup2(output, 1);
+            ::execve("/usr/bin/head", const_cast<char* const*>(words), const_cast<char* const*>(kNothing));
+            ::_exit(99);
+        }
+        return pid;
+    });
+    p.b.recv(100);
+    p.a.send("four");
+    p.b.await_bytes(4);
+    p.b.recv(100);
+}
+
+CASE_THAT(parting_stranger_echoes, kBlocking) {
+    p.a.send("before ");
+    p.b.await_bytes(7);
+    p.b.call("cat in both directions", [&]() -> long {
+        const pid_t pid = forked(p.b.fd(), p.b.fd(), {"cat"}, bare());
+        return pid > 0 ? 0 : -1;
+    });
+    p.a.send("and after");
+    p.a.await_bytes(16);
+    p.a.recv(100);
+    p.b.close();
+    p.a.shutdown(SHUT_WR);
+    p.a.await_end();
+    p.a.recv(100);
+}
+
+CASE_THAT(parting_stranger_reads_what_the_closed_peer_left, kBlocking) {
+    p.a.send("last words");
+    p.b.await_bytes(10);
+    p.a.close();
+    program(p.b, "cat", [&](int output) { return forked(p.b.fd(), output, {"cat"}, bare()); });
+}
+
+CASE_THAT(parting_stranger_reads_a_backlog_of_the_closed_peer, kBlocking) {
+    p.a.send(pattern(400'000));
+    p.b.await_bytes(1000);
+    p.a.close();
+    program(p.b, "cat", [&](int output) { return forked(p.b.fd(), output, {"cat"}, bare()); });
+}
+
+CASE_THAT(parting_peer_closes_after_it, kBlocking) {
+    // Its bytes go into the kernel before its end does, as many as there are.
+    p.a.send(pattern(800'000));
+    p.b.await_bytes(1000);
+    const int from = p.b.fd();
+    Outcome moved = p.b.quietly("start", [&](Outcome& outcome) {
+        int fds[2];
+        if (::pipe(fds) != 0)
+            return;
+        outcome.value = forked(from, fds[1], {"sh", "-c", "sleep 0.2; wc -c"}, bare());
+        ::close(fds[1]);
+        outcome.data = std::to_string(fds[0]);
+    });
+    p.a.close();
+    p.b.call_with_text("wc", [&](Outcome& outcome) {
+        char text[32] = {};
+        outcome.value = ::read(std::stoi(moved.data), text, sizeof text - 1);
+        outcome.text = text;
+        ::close(std::stoi(moved.data));
+        ::waitpid(static_cast<pid_t>(moved.value), nullptr, 0);
+    });
+}
+
+CASE_THAT(parting_system_inherits, kBlocking) {
+    p.a.send("for the shell");
+    p.b.await_bytes(13);
+    p.b.call("system", [&]() -> long {
+        ::fcntl(p.b.fd(), F_SETFD, 0);
+        return ::system(format("test \"$(head -c 7 <&%d)\" = 'for the'", p.b.fd()).c_str());
+    });
+    p.b.recv(100);
+}
+
+CASE_THAT(parting_popen_inherits, kBlocking) {
+    p.a.send("for the shell");
+    p.b.await_bytes(13);
+    p.b.call_with_text("popen", [&](Outcome& outcome) {
+        ::fcntl(p.b.fd(), F_SETFD, 0);
+        FILE* const file = ::popen(format("head -c 7 <&%d", p.b.fd()).c_str(), "r");
+        char text[32] = {};
+        outcome.value = file != nullptr ? static_cast<long>(::fread(text, 1, sizeof text, file)) : -1;
+        outcome.text = text;
+        if (file != nullptr)
+            ::pclose(file);
+    });
+    p.b.recv(100);
+}
+
+CASE(parting_failed_exec) {
+    p.a.send("still here");
+    p.b.await_bytes(10);
+    p.b.call("exec", [&]() -> long {
+        ::fcntl(p.b.fd(), F_SETFD, 0);
+        const char* const words[] = {"nothing", nullptr};
+        return ::execv("/nonexistent", const_cast<char* const*>(words));
+    });
+    p.b.recv(100);
+    p.b.send("yes");
+    p.a.await_bytes(3);
+    p.a.recv(100);
+}
+
+CASE(parting_closed_on_exec_stays) {
+    // A child that inherits nothing disturbs nobody.
+    p.a.send("for us");
+    p.b.await_bytes(6);
+    p.b.call("true", [&]() -> long {
+        ::fcntl(p.b.fd(), F_SETFD, FD_CLOEXEC);
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            ::execlp("true", "true", nullptr);
+            ::_exit(99);
+        }
+        int status = 0;
+        ::waitpid(pid, &status, 0);
+        return WEXITSTATUS(status);
+    });
+    p.b.recv(100);
+    p.b.send("and back");
+    p.a.await_bytes(8);
+    p.a.recv(100);
+}
+
+CASE(parting_passed_with_unread_bytes) {
+    p.a.send("unread, ");
+    p.b.await_bytes(8);
+    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
+    other.recv(4);
+    p.b.close();
+    p.a.send("then this");
+    other.await_bytes(13);
+    other.recv(100);
+    other.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(100);
+    other.close();
+    p.a.await_end();
+    p.a.recv(1);
+}
+
+CASE(parting_passed_after_the_peer_closed) {
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.a.close();
+    p.b.await_end();
+    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
+    p.b.close();
+    other.await_bytes(6);
+    other.recv(100);
+    other.await_end();
+    other.recv(100);
+}
+
+CASE(parting_both_pass) {
+    p.a.send("from a");
+    p.b.send("from b");
+    p.a.await_bytes(6);
+    p.b.await_bytes(6);
+    Outcome first = p.a.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.a.fd()); });
+    Outcome second = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    const End one(p.script, p.a.actor(), static_cast<int>(first.value), "one");
+    const End two(p.script, p.b.actor(), static_cast<int>(second.value), "two");
+    p.a.close();
+    p.b.close();
+    one.await_bytes(6);
+    two.await_bytes(6);
+    one.recv(100);
+    two.recv(100);
+    one.send("more");
+    two.await_bytes(4);
+    two.recv(100);
+    two.send("yet more");
+    one.await_bytes(8);
+    one.recv(100);
+    two.close();
+    one.await_end();
+    one.recv(1);
+}
+
+CASE(parting_waits_go_on) {
+    // The descriptor is in a set while it leaves the ring; level and edge.
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.wait(0);
+    p.a.send("one");
+    p.b.await_bytes(3);
+    set.wait(1000);
+    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    set.wait(1000);
+    p.b.recv(100);
+    set.wait(0);
+    p.a.send("two");
+    p.b.await_bytes(3);
+    set.wait(1000);
+    p.b.recv(100);
+    p.b.quietly("close", [&](Outcome&) { ::close(static_cast<int>(number.value)); });
+}
+
+}  // namespace differential
