@@ -224,7 +224,9 @@ NothingLeaks::NothingLeaks(Victim& victim) : victim_(victim), descriptors_(victi
 
 void NothingLeaks::check(int slack) {
     victim_.result("close");
-    EXPECT_LE(victim_.result("descriptors"), descriptors_ + slack);
+    // Once per process, whatever the number of connections: what the steward sleeps in (wait/steward.cpp).
+    constexpr int kStewards = 2;
+    EXPECT_LE(victim_.result("descriptors"), descriptors_ + slack + kStewards);
 }
 
 }  // namespace loopfast::hostile
