@@ -17,6 +17,9 @@
                 ANSWERED      end 0 ends only when all of its bytes have arrived
                 QUIET         end 0 begins to send after leave() has returned, has no thread that waits, and ends only
                               when all of its bytes have arrived
+                IDLE          (ONE_WAY) end 0 makes no call after its last byte until all have arrived: only its
+                              steward (wait/steward.cpp) is there to take bytes back
+                STEWARD       both ends have one, beside everything else
    Left out     how a ring works (ring.pml), how sleeps share bells (arming.pml), relatives (they share the state, and
                 hear of the link being shut down as threads do), epoll sets, a kill between the two halves of taking
                 back (the byte is sent and still in the ring: a relative would send it again).
@@ -31,7 +34,13 @@
      BREAK_NOT_LOCKED     (LEAVES=0 ANSWERED) a sender looks at the state before it takes the lock, not under it
      BREAK_NO_TOKEN       (QUIET) who left does not arm: what is published after that is not noticed
      BREAK_ONLY_CLOSED    (LEAVES=0) the link is closed and not shut down: its own sleeping threads hear nothing
-     BREAK_FIN_DECIDES    the peer is taken for dead because FIN came, although it had left   */
+     BREAK_FIN_DECIDES    the peer is taken for dead because FIN came, although it had left
+     BREAK_NO_STEWARD     (IDLE) nobody takes bytes back until the program makes a call
+     BREAK_STEWARD_ONCE   (IDLE) the steward does not try again what the kernel's queue did not take   */
+
+#ifdef IDLE
+#define STEWARD
+#endif
 
 #ifndef RING
 #define RING 1
@@ -198,7 +207,7 @@ by_kernel:
 next:
         skip
     od;
-#if defined(QUIET) || defined(ANSWERED)
+#if defined(QUIET) || defined(ANSWERED) || defined(IDLE)
     received == N(me);
 #endif
     /* shutdown(SHUT_WR), or close */
@@ -286,6 +295,30 @@ once_by_kernel:
     receiver_ended[me] = true
 }
 
+#ifdef STEWARD
+/* see_to() and try_again(): the link hung up; until nothing is left of what the peer did not take. */
+proctype steward(byte me) LIVES {
+    byte x;
+    !link_up || sender_ended[me];
+    if
+    :: link_up -> goto done
+    :: else
+    fi;
+    sees_down[me] = true;
+    do
+    :: PEER_LEFT && !left[me] && !CONNECTION_ENDED && nempty(ring[me]) ->
+        lock_and_take_back();
+#ifdef BREAK_STEWARD_ONCE
+        break;
+#endif
+        nfull(kernel_queue[me]) || CONNECTION_ENDED || left[me]
+    :: else -> break
+    od;
+done:
+    skip
+}
+#endif
+
 /* leave() */
 proctype leaver(byte me) LIVES {
     byte x;
@@ -353,8 +386,14 @@ init {
 #else
         run sender(1);
 #endif
-#ifndef QUIET
+#if !defined(QUIET) && !defined(IDLE)
         run receiver(0);
+#endif
+#if defined(STEWARD) && !defined(BREAK_NO_STEWARD)
+        run steward(0);
+#ifndef ONE_WAY
+        run steward(1);
+#endif
 #endif
         run receiver(1);
         run leaver(LEAVES);
@@ -366,7 +405,7 @@ init {
     assert(dead[0] || sender_ended[0]);
     assert(dead[1] || sender_ended[1]);
     assert(dead[1] || receiver_ended[1]);
-#ifndef QUIET
+#if !defined(QUIET) && !defined(IDLE)
     assert(dead[0] || receiver_ended[0])
 #endif
 }
