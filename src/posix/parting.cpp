@@ -43,7 +43,7 @@ void part_with_inherited() {
 
 void finish_outputs(bool (*ends)(const Stream& stream)) {
     for_each_stream([&](Stream& stream) {
-        Hold hold(descriptor_lock(stream));
+        Hold hold(descriptor_lock(stream.slot));
         const int fd = stream.descriptor.load(std::memory_order_relaxed);
         if (fd < 0 || !stream.segment || !ends(stream) || count_holders(*stream.shared) > 1)
             return;

@@ -83,6 +83,8 @@ int take_slot() {
                 continue;
             const uint32_t slot = word * 64 + static_cast<uint32_t>(bit);
             header.hint.store(slot, std::memory_order_relaxed);
+            // The steward may still have an event of the stream that was here before.
+            Hold hold(descriptor_lock(slot));
             SharedHalf& shared = halves[slot];
             const uint32_t generation = shared.generation.load(std::memory_order_relaxed) + 1;
             new (&shared) SharedHalf();

@@ -41,7 +41,7 @@ constexpr uint32_t kDescriptorLocks = 256;
 
 /// `fd`, by which the stream is known to the steward, is about to be closed.
 void name_another_descriptor(Stream& stream, int fd, TableEntry entry) {
-    Hold hold(descriptor_lock(stream));
+    Hold hold(descriptor_lock(stream.slot));
     int other = -1;
     if (stream.local_refs.load(std::memory_order_relaxed) > 1) {
         other = next_entry(-1);
@@ -207,9 +207,9 @@ int next_entry(int from) {
     return -1;
 }
 
-FamilyLock& descriptor_lock(const Stream& stream) {
+FamilyLock& descriptor_lock(uint32_t slot) {
     static FamilyLock locks[kDescriptorLocks];
-    return locks[stream.slot % kDescriptorLocks];
+    return locks[slot % kDescriptorLocks];
 }
 
 void before_fork() {
@@ -273,7 +273,7 @@ void after_fork_in_child() {
         stream.watched.store(0, std::memory_order_relaxed);
         stream.registered_receiver.store(0, std::memory_order_relaxed);
         stream.registered_sender.store(0, std::memory_order_relaxed);
-        descriptor_lock(stream).reset();
+        descriptor_lock(stream.slot).reset();
     });
     for (auto& entry : lingering)
         entry.store(0, std::memory_order_relaxed);

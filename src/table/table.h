@@ -80,9 +80,9 @@ bool in_borrowed_memory();
 /// The lowest descriptor above `from` that has an entry, or -1.
 int next_entry(int from);
 
-/// Under it `stream.descriptor` is changed, and used by whoever comes without a descriptor of his own: while it
-/// is held that number is not closed. Not a part of the stream, whose slot may be given to another one.
-FamilyLock& descriptor_lock(const Stream& stream);
+/// Under it the `descriptor` of the slot's stream is changed, and used by whoever comes without a descriptor of his
+/// own: while it is held that number is not closed, and the slot not given to another stream.
+FamilyLock& descriptor_lock(uint32_t slot);
 
 /// Calls `visit` for each stream that this process holds.
 template <typename Visit> void for_each_stream(Visit visit) {

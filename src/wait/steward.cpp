@@ -50,7 +50,8 @@ std::atomic<int> unfinished{0};  ///< streams whose bytes the kernel did not tak
 /// A peer let go of its link: take back what it left. @return false when the kernel's buffers are full.
 bool see_to(uint32_t slot, uint32_t generation) {
     Stream& stream = stream_at(slot);
-    Hold hold(descriptor_lock(stream));
+    // Pairs with the one in attend_stream: what was there when the link was registered is seen.
+    Hold hold(descriptor_lock(slot));
     const int fd = stream.descriptor.load(std::memory_order_relaxed);
     // Somebody may have closed the descriptor where we do not see it; then the number means something else.
     if (fd < 0 || stream.generation.load(std::memory_order_relaxed) != generation ||
@@ -82,16 +83,28 @@ void run_errands() {
     }
 }
 
-/// Streams whose peer left and whose bytes the kernel did not take at once.
-int try_again() {
-    int left = 0;
-    for_each_stream([&](Stream& stream) {
-        if (stream.shared->peer_left.load(std::memory_order_relaxed) != 0 &&
-            stream.state() == State::kFused &&
-            !see_to(stream.slot, stream.generation.load(std::memory_order_relaxed)))
-            ++left;
-    });
-    return left;
+/// Streams whose peer left and whose bytes the kernel did not take at once, by the data of their events. The
+/// thread's own. Of more than these the rest waits for their programs' next calls.
+constexpr int kMostUnfinished = 1024;
+uint64_t unfinished_streams[kMostUnfinished];
+
+void see_to_all(const epoll_event* events, int count) {
+    int left = unfinished.load(std::memory_order_relaxed);
+    int kept = 0;
+    const auto look = [&](uint64_t data) {
+        if (!see_to(static_cast<uint32_t>(data), static_cast<uint32_t>(data >> 32)) && kept < kMostUnfinished)
+            unfinished_streams[kept++] = data;
+    };
+    for (int i = 0; i < left; ++i)
+        look(unfinished_streams[i]);
+    for (int i = 0; i < count; ++i) {
+        uint64_t calls;
+        if (events[i].data.u64 == kCall)
+            sys::read(call, &calls, sizeof calls);
+        else
+            look(events[i].data.u64);
+    }
+    unfinished.store(kept, std::memory_order_relaxed);
 }
 
 void* serve(void*) {
@@ -101,20 +114,9 @@ void* serve(void*) {
         const bool more = unfinished.load(std::memory_order_relaxed) != 0 ||
                           errand_count.load(std::memory_order_relaxed) != 0;
         const int count = sys::epoll_pwait(set, events, 32, more ? kRetryMilliseconds : -1, nullptr);
-        int refused = 0;
-        for (int i = 0; i < count; ++i) {
-            const uint64_t data = events[i].data.u64;
-            uint64_t calls;
-            if (data == kCall)
-                sys::read(call, &calls, sizeof calls);
-            else if (!see_to(static_cast<uint32_t>(data), static_cast<uint32_t>(data >> 32)))
-                ++refused;
-        }
+        see_to_all(events, count);
         if (errand_count.load(std::memory_order_relaxed) != 0)
             run_errands();
-        if (more)
-            refused += try_again();
-        unfinished.store(refused, std::memory_order_relaxed);
     }
     return nullptr;
 }
@@ -175,6 +177,7 @@ void attend_stream(Stream& stream) {
     stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
     if (!duty.lock())
         return;
+    { Hold seen(descriptor_lock(stream.slot)); }  // pairs with the one in see_to
     if (start()) {
         epoll_event event{EPOLLRDHUP | EPOLLET, {}};
         event.data.u64 = uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot;

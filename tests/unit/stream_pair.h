@@ -91,8 +91,8 @@ inline long door_close(int fd) {
 
 inline long door_shutdown(int fd, int how) {
     Stream& stream = *find_stream(fd);
-    before_shutdown(stream, fd, how);
-    const int result = ::shutdown(fd, how);
+    const int now = before_shutdown(stream, fd, how);
+    const int result = now == kShutLater ? 0 : ::shutdown(fd, now);
     if (result == 0)
         after_shutdown(stream, how);
     return result < 0 ? -errno : result;
