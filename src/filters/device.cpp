@@ -101,6 +101,8 @@ Sight inspect_lo_programs(Findings& findings, bool privileged) {
     ifinfomsg body{};
     body.ifi_index = kLo;
     Request request(RTM_GETLINK, 0, &body, sizeof body);
+    const uint32_t wanted = RTEXT_FILTER_SKIP_STATS;
+    request.put(IFLA_EXT_MASK, &wanted, sizeof wanted);
     const long result = netlink.ask(request, [&](const Answer& answer) {
         const Attributes xdp(answer.attributes<ifinfomsg>().find(IFLA_XDP));
         const Attribute attached = xdp.find(IFLA_XDP_ATTACHED);
