@@ -13,6 +13,7 @@
 #include "cli/config.h"
 #include "cli/demo.h"
 #include "cli/demo_worker.h"
+#include "cli/doctor.h"
 #include "cli/failure.h"
 #include "cli/run.h"
 #include "cli/status.h"
@@ -132,6 +133,7 @@ int main_(int argc, char** argv) {
     DemoOptions demo_options;
     WorkerOptions worker_options;
     guard::GuardOptions guard_options;
+    DoctorOptions doctor_options;
     std::string lane;
     std::string shell;
     add_run(app, run_options);
@@ -140,6 +142,12 @@ int main_(int argc, char** argv) {
     status_app->add_option("--pid", status_options.pid, "Only this process")->type_name("PID");
     status_app->add_flag("--json", status_options.json, "JSON instead of a table");
     add_demo(app, demo_options);
+    CLI::App* doctor_app = app.add_subcommand("doctor", "What stands for and against the fast path here");
+    doctor_app
+        ->add_option("--pid", doctor_options.pid, "Where this process lives: its namespaces and its limits")
+        ->type_name("PID");
+    doctor_app->add_flag("--json", doctor_options.json, "JSON instead of text");
+    doctor_app->footer("\nExit status: 1 if something forbids the fast path, else 0.");
     add_guard(app, guard_options);
     CLI::App* completion = app.add_subcommand("completion", "Print the completion script of a shell");
     completion->add_option("SHELL", shell, "bash, zsh or fish")
@@ -150,9 +158,9 @@ int main_(int argc, char** argv) {
 
     // A mistyped subcommand: CLI11 would only say that one is required.
     if (argc > 1 && argv[1][0] != '-' && !has_subcommand(app, argv[1]))
-        throw Failure(kUsage,
-                      fmt::format("unknown command '{}'{}\nSee `loopfast --help`.", argv[1],
-                                  did_you_mean(argv[1], {"run", "status", "guard", "demo", "completion"})));
+        throw Failure(kUsage, fmt::format("unknown command '{}'{}\nSee `loopfast --help`.", argv[1],
+                                          did_you_mean(argv[1], {"run", "status", "doctor", "guard", "demo",
+                                                                 "completion"})));
     std::vector<std::string> words(argv, argv + argc);
     if (argc > 1 && words[1] == "run") {
         const size_t begin = program_begin(*app.get_subcommand("run"), words);
@@ -179,6 +187,8 @@ int main_(int argc, char** argv) {
     }
     if (app.got_subcommand("status"))
         return status(status_options);
+    if (app.got_subcommand("doctor"))
+        return doctor(doctor_options);
     if (app.got_subcommand("guard"))
         return guard::run(guard_options);
     if (app.got_subcommand("demo"))
