@@ -97,7 +97,18 @@ public:
     }
 
 private:
-    static void fill(const SharedHalf& shared, ConnectionStatus& status) {
+    /// One of the process's texts; anything may stand there, and it goes to a terminal.
+    std::string objection_text(uint32_t number) {
+        Foreign<ObjectionTexts>& texts = *texts_;
+        if (number == 0 || number > kObjectionTexts || !texts.read(pid_, (*header_)->objections_address))
+            return "";
+        std::string text((*texts)[number - 1], strnlen((*texts)[number - 1], kObjectionTextSize));
+        std::replace_if(
+            text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c > '~'; }, '?');
+        return text;
+    }
+
+    void fill(const SharedHalf& shared, ConnectionStatus& status) {
         const auto role = static_cast<Role>(shared.role.load());
         const bool ring = shared.out_lane == Lane::kRing && shared.in_lane == Lane::kRing;
         const auto reason = static_cast<int>(shared.reason.load());
@@ -109,6 +120,10 @@ private:
             status.reason = reason_name(reason);
         else if (shared.state == State::kCandidate || shared.state == State::kOffered)
             status.reason = reason_name(LOOPFAST_REASON_BELOW_THRESHOLD);
+        const uint32_t objection = shared.objection;
+        if (!ring && (reason == LOOPFAST_REASON_FILTER || reason == LOOPFAST_REASON_CAPTURE ||
+                      reason == LOOPFAST_REASON_POLICY))
+            status.objection = objection_text(objection);
         status.bytes_sent = shared.kernel_out;
         status.bytes_received = shared.kernel_in;
         status.messages_sent = shared.counters.messages_out;
@@ -139,6 +154,7 @@ private:
     std::unique_ptr<Foreign<ArenaHeader>> header_ = std::make_unique<Foreign<ArenaHeader>>();
     std::unique_ptr<Foreign<SharedHalf>> shared_ = std::make_unique<Foreign<SharedHalf>>();
     std::unique_ptr<Foreign<Stream>> stream_ = std::make_unique<Foreign<Stream>>();
+    std::unique_ptr<Foreign<ObjectionTexts>> texts_ = std::make_unique<Foreign<ObjectionTexts>>();
     std::unique_ptr<Foreign<Segment>> segment_ = std::make_unique<Foreign<Segment>>();
 };
 

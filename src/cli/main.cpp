@@ -13,10 +13,12 @@
 #include "cli/config.h"
 #include "cli/demo.h"
 #include "cli/demo_worker.h"
+#include "cli/doctor.h"
 #include "cli/failure.h"
 #include "cli/run.h"
 #include "cli/status.h"
 #include "cli/suggestion.h"
+#include "guard/guard.h"
 #include "version.h"
 
 namespace loopfast::cli {
@@ -70,6 +72,19 @@ void add_demo(CLI::App& app, DemoOptions& options) {
     demo->add_flag("--json", options.json, "JSON instead of a table");
 }
 
+void add_guard(CLI::App& app, guard::GuardOptions& options) {
+    CLI::App* guard =
+        app.add_subcommand("guard", "Watch packet filters and captures for all programs (root)");
+    guard->footer(
+        "\nA service that knows at any moment whether rules, captures or programs of this network namespace\n"
+        "would look at loopback packets, and publishes it: connections then stay with the kernel, or go "
+        "back\n"
+        "to it. One runs in each network namespace; loopfast-guard.service starts the host's. It prints "
+        "what\n"
+        "it finds.");
+    guard->add_flag("--quiet", options.quiet, "Print nothing but mistakes");
+}
+
 /// The processes that `loopfast demo` starts: not for people, so not in the help.
 void add_worker(CLI::App& app, const char* name, WorkerOptions& options, std::string& lane) {
     CLI::App* worker = app.add_subcommand(name, "A process of `loopfast demo`");
@@ -117,6 +132,8 @@ int main_(int argc, char** argv) {
     StatusOptions status_options;
     DemoOptions demo_options;
     WorkerOptions worker_options;
+    guard::GuardOptions guard_options;
+    DoctorOptions doctor_options;
     std::string lane;
     std::string shell;
     add_run(app, run_options);
@@ -125,6 +142,13 @@ int main_(int argc, char** argv) {
     status_app->add_option("--pid", status_options.pid, "Only this process")->type_name("PID");
     status_app->add_flag("--json", status_options.json, "JSON instead of a table");
     add_demo(app, demo_options);
+    CLI::App* doctor_app = app.add_subcommand("doctor", "What stands for and against the fast path here");
+    doctor_app
+        ->add_option("--pid", doctor_options.pid, "Where this process lives: its namespaces and its limits")
+        ->type_name("PID");
+    doctor_app->add_flag("--json", doctor_options.json, "JSON instead of text");
+    doctor_app->footer("\nExit status: 1 if something forbids the fast path, else 0.");
+    add_guard(app, guard_options);
     CLI::App* completion = app.add_subcommand("completion", "Print the completion script of a shell");
     completion->add_option("SHELL", shell, "bash, zsh or fish")
         ->required()
@@ -135,7 +159,8 @@ int main_(int argc, char** argv) {
     // A mistyped subcommand: CLI11 would only say that one is required.
     if (argc > 1 && argv[1][0] != '-' && !has_subcommand(app, argv[1]))
         throw Failure(kUsage, fmt::format("unknown command '{}'{}\nSee `loopfast --help`.", argv[1],
-                                          did_you_mean(argv[1], {"run", "status", "demo", "completion"})));
+                                          did_you_mean(argv[1], {"run", "status", "doctor", "guard", "demo",
+                                                                 "completion"})));
     std::vector<std::string> words(argv, argv + argc);
     if (argc > 1 && words[1] == "run") {
         const size_t begin = program_begin(*app.get_subcommand("run"), words);
@@ -162,6 +187,10 @@ int main_(int argc, char** argv) {
     }
     if (app.got_subcommand("status"))
         return status(status_options);
+    if (app.got_subcommand("doctor"))
+        return doctor(doctor_options);
+    if (app.got_subcommand("guard"))
+        return guard::run(guard_options);
     if (app.got_subcommand("demo"))
         return demo(demo_options);
     if (app.got_subcommand("completion")) {

@@ -2,6 +2,7 @@
 #include "cli/status_report.h"
 
 #include <array>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -41,21 +42,30 @@ std::string status_table(const std::vector<ProcessStatus>& processes) {
                             std::to_string(c.messages_sent), std::to_string(c.messages_received),
                             std::to_string(c.bells), std::to_string(c.sleeps)});
     }
-    return format_table({{"PID", true},
-                         {"PROGRAM"},
-                         {"FD", true},
-                         {"LOCAL"},
-                         {"PEER"},
-                         {"ROLE"},
-                         {"LANE"},
-                         {"REASON"},
-                         {"SENT", true},
-                         {"RECEIVED", true},
-                         {"MSGS-OUT", true},
-                         {"MSGS-IN", true},
-                         {"BELLS", true},
-                         {"SLEEPS", true}},
-                        rows);
+    std::string table = format_table({{"PID", true},
+                                      {"PROGRAM"},
+                                      {"FD", true},
+                                      {"LOCAL"},
+                                      {"PEER"},
+                                      {"ROLE"},
+                                      {"LANE"},
+                                      {"REASON"},
+                                      {"SENT", true},
+                                      {"RECEIVED", true},
+                                      {"MSGS-OUT", true},
+                                      {"MSGS-IN", true},
+                                      {"BELLS", true},
+                                      {"SLEEPS", true}},
+                                     rows);
+    // What a reason stands for, each once: it is too long for a column.
+    std::set<std::string> objections;
+    for (const ProcessStatus& process : processes)
+        for (const ConnectionStatus& c : process.connections)
+            if (!c.objection.empty())
+                objections.insert(fmt::format("{}: {}\n", c.reason, c.objection));
+    for (const std::string& line : objections)
+        table += line;
+    return table;
 }
 
 nlohmann::json status_json(const std::vector<ProcessStatus>& processes) {
@@ -74,6 +84,7 @@ nlohmann::json status_json(const std::vector<ProcessStatus>& processes) {
                                {"messages_received", c.messages_received},
                                {"bells", c.bells},
                                {"sleeps", c.sleeps}};
+            one["objection"] = c.objection.empty() ? nlohmann::json() : nlohmann::json(c.objection);
             one["reason"] = c.reason.empty() ? nlohmann::json() : nlohmann::json(c.reason);
             connections.push_back(one);
         }

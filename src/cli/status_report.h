@@ -16,9 +16,10 @@ struct ConnectionStatus {
     int fd = -1;
     std::string local;  ///< "127.0.0.1:6379", "[::1]:80"
     std::string peer;
-    std::string role;    ///< "connector" or "acceptor"
-    std::string lane;    ///< "kernel" or "ring"
-    std::string reason;  ///< "" where there is none
+    std::string role;       ///< "connector" or "acceptor"
+    std::string lane;       ///< "kernel" or "ring"
+    std::string reason;     ///< "" where there is none
+    std::string objection;  ///< the rule, program or capture behind the reasons filter, capture and policy
     uint64_t bytes_sent = 0;
     uint64_t bytes_received = 0;
     uint64_t messages_sent = 0;

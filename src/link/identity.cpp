@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/syscall.h"
+#include "filters/netlink.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -74,6 +75,11 @@ bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped
     facts.uid = found.idiag_uid;
     facts.cookie = static_cast<uint64_t>(found.id.idiag_cookie[1]) << 32 | found.id.idiag_cookie[0];
     facts.established = found.idiag_state == TCP_ESTABLISHED;
+    const size_t before = NLMSG_LENGTH(sizeof found);
+    const size_t end =
+        header.nlmsg_len < static_cast<size_t>(size) ? header.nlmsg_len : static_cast<size_t>(size);
+    facts.cgroup =
+        end > before ? Attributes(answer + before, end - before).find(INET_DIAG_CGROUP_ID).as<uint64_t>() : 0;
     return true;
 }
 

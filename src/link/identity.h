@@ -13,6 +13,7 @@ struct SocketFacts {
     uint32_t uid;
     uint64_t cookie;  ///< the kernel's name for this very socket, never used again
     bool established;
+    uint64_t cgroup;  ///< the control group it was made in; 0 where the kernel does not say
 };
 
 /// Looks the socket with this local and remote address up in this process's network namespace, through

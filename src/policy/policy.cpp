@@ -28,6 +28,7 @@ struct Rule {
 Rule rules[kMostRules];  // those that match this program
 int rule_count = 0;
 bool on_by_default = false;
+bool strict = false;
 uint64_t default_threshold = kDefaultThreshold;
 int64_t spin = kDefaultSpin;
 
@@ -114,6 +115,8 @@ void load_policy() {
     uint64_t number = 0;
     if (value != nullptr && parse_number(value, static_cast<int>(strlen(value)), number))
         default_threshold = number;
+    value = getenv("LOOPFAST_ASSUME");
+    strict = value != nullptr && strcmp(value, "strict") == 0;
     bool spin_set = false;
     value = getenv("LOOPFAST_SPIN");
     if (value != nullptr) {
@@ -174,6 +177,7 @@ bool any_opted_in() {
     return false;
 }
 
+bool assume_strict() { return strict; }
 int64_t spin_budget() { return spin; }
 void set_spin_budget(int64_t nanoseconds) { spin = nanoseconds; }
 

@@ -3,6 +3,7 @@
 //     LOOPFAST=on|off            every TCP socket of the process opts in (off: only those that ask)
 //     LOOPFAST_SPIN=off|auto|N   how long a wait may poll shared memory before it sleeps, microseconds
 //     LOOPFAST_THRESHOLD=BYTES   bytes that a connection must have carried before it is moved over
+//     LOOPFAST_ASSUME=fuse|strict  what to take for granted of rules that this process cannot see
 //     LOOPFAST_RULES=...         program:port:lane:spin:threshold;... the first match decides each field;
 //                                "*" matches all, "-" leaves a field to the next rule
 #pragma once
@@ -34,6 +35,9 @@ bool decide_needs_port();
 
 /// True when some port may be opted in without being asked for.
 bool any_opted_in();
+
+/// Whether what cannot be seen counts as a filter (verdict.h).
+bool assume_strict();
 
 /// Longest spin before a sleep, in nanoseconds; kSpinOff on a machine with one processor.
 int64_t spin_budget();

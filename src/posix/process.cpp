@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "policy/policy.h"
+#include "policy/verdict.h"
 #include "posix/posix.h"
 #include "wait/epoll_set.h"
 #include "wait/steward.h"
@@ -20,6 +21,7 @@ namespace {
     pthread_atfork(before_fork, after_fork_in_parent, [] {
         after_fork_in_child();
         fault_handlers_forked();
+        verdict_after_fork_in_child();
     });
 }
 

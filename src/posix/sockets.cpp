@@ -200,6 +200,11 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         if (stream.fused())
             stream.our_words().receive_size.store(shared.receive_size.load(), std::memory_order_relaxed);
         break;
+    case SO_ATTACH_FILTER:
+    case SO_ATTACH_BPF:
+        // It is to see what comes from now on.
+        leave(stream, fd, Reason::kFilter);
+        break;
     default:
         break;
     }

@@ -69,6 +69,8 @@ bool eligible(Stream& stream, int fd) {
         reason = Reason::kNotLocal;
     else if (needs_kernel(fd))
         reason = Reason::kOption;
+    else
+        reason = forbidden(stream, fd);
     if (reason != Reason::kNone)
         refuse(stream, reason);
     return reason == Reason::kNone;

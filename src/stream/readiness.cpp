@@ -34,6 +34,7 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     }
     if (!ask)
         return ready;
+    look_if_due();
     const int answer = sys::ready_now(fd, kAsked);
     if (answer < 0 || (answer & POLLNVAL) != 0)
         return POLLNVAL;

@@ -15,6 +15,9 @@ namespace loopfast {
 
 namespace {
 
+/// A mask: one receive in so many looks at the clock.
+constexpr uint64_t kReceivesPerLook = 63;
+
 long kernel_receive(int fd, const Buffers* to, size_t size, int flags) {
     if (to == nullptr)
         return sys::recv(fd, nullptr, size, flags | MSG_DONTWAIT | MSG_TRUNC);
@@ -118,6 +121,9 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 wake_producer(stream);
             if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed)) [[unlikely]]
                 taken += behind_the_ring(stream, fd, to, taken, size, flags);
+            // Who always finds bytes never asks the kernel anything, which is where filters are looked for.
+            if ((shared.counters.messages_in.load(std::memory_order_relaxed) & kReceivesPerLook) == 0)
+                look_if_due();
             return taken;
         }
         if (result.status == RingResult::kFault)
@@ -186,6 +192,9 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
 
 long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     if (stream.state() == State::kKernel)
+        return kernel_receive(fd, to, size, flags);
+    heed_verdict(stream, fd);
+    if (stream.state() == State::kKernel) [[unlikely]]
         return kernel_receive(fd, to, size, flags);
     if (!stream.in_in_ring()) {
         advance(stream, fd);

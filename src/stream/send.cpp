@@ -73,6 +73,12 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         forget_kernel_readiness(stream);
         return result;
     }
+    if (!gone) {
+        // After the look at the kernel above, which now and then is one at filters and captures too.
+        heed_verdict(stream, fd);
+        if (stream.state() == State::kKernel) [[unlikely]]
+            return kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+    }
     if (gone) {
         if (shared.ends_later.load(std::memory_order_relaxed) != 0) [[unlikely]] {
             // The kernel's socket can still send, and what is sent behind the end is what it must not.

@@ -80,6 +80,7 @@ struct alignas(64) SharedHalf {
     std::atomic<uint32_t> had_relatives;     ///< the process forked while it held the descriptor
     std::atomic<uint32_t> more_holders;      ///< those that did not fit above: never forgotten
     std::atomic<uint32_t> role;              ///< enum Role
+    std::atomic<uint32_t> objection;         ///< what forbade the fast path: a number for objection_text()
     Endpoint local;
     Endpoint remote;
     Counters counters;

@@ -13,6 +13,7 @@
 
 #include "base/ticks.h"
 #include "policy/reason.h"
+#include "policy/verdict.h"
 #include "segment/segment.h"
 #include "stream/shared.h"
 
@@ -60,6 +61,10 @@ struct Stream {
     int64_t offer_made = 0;
     uint32_t steps_aside =
         0;  ///< of a thread, so that another one's calls end and the offer can be confirmed
+
+    // What looks at the packets, see judge.cpp.
+    std::atomic<uint64_t> judged{0};  ///< the verdict_word() under which nothing forbade the ring
+    uint64_t cgroup = 0;              ///< of the socket; 0 until it is asked for
 
     std::atomic<int> local_refs{0};  ///< descriptors of this process
     std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
@@ -289,6 +294,19 @@ bool return_to_kernel(Stream& stream, int fd);
 bool finish_output(Stream& stream, int fd);
 /// Leaves the ring for good. @return false when unread bytes keep us there (then nothing has changed).
 bool leave(Stream& stream, int fd, Reason reason);
+
+// --- judge.cpp: filters and captures ---
+
+/// Before the connection is fused: what forbids it, if anything does.
+Reason forbidden(Stream& stream, int fd);
+/// The verdict may be another one than when the stream was judged: leaves the ring if something forbids it.
+void reconsider(Stream& stream, int fd);
+/// On the data path, before bytes go into the ring or come out of it.
+inline void heed_verdict(Stream& stream, int fd) {
+    // Relaxed: a hint, see verdict_word().
+    if (stream.judged.load(std::memory_order_relaxed) != verdict_word()) [[unlikely]]
+        reconsider(stream, fd);
+}
 
 // --- lifecycle.cpp ---
 

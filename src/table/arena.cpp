@@ -57,6 +57,7 @@ bool open_arena() {
     header->stream_size = sizeof(Stream);
     header->streams_address = reinterpret_cast<uint64_t>(arena_detail::streams);
     header->table_address = reinterpret_cast<uint64_t>(table);
+    header->objections_address = reinterpret_cast<uint64_t>(&objection_texts());
     header->descriptors = kMostDescriptors;
     header->magic = kArenaMagic;
     open_table(table);

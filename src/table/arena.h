@@ -13,7 +13,7 @@
 namespace loopfast {
 
 constexpr uint64_t kArenaMagic = 0x616e65726166706c;
-constexpr uint32_t kArenaVersion = 1;
+constexpr uint32_t kArenaVersion = 2;
 constexpr uint32_t kSlots = 65536;
 constexpr uint32_t kMostDescriptors = 1 << 20;
 constexpr char kArenaName[] = "loopfast-family";
@@ -22,10 +22,11 @@ struct ArenaHeader {
     uint64_t magic;
     uint32_t version;
     uint32_t slots;
-    uint32_t shared_size;      ///< sizeof(SharedHalf)
-    uint32_t stream_size;      ///< sizeof(Stream)
-    uint64_t streams_address;  ///< Stream[slots], in every process of the family
-    uint64_t table_address;    ///< uint64_t[descriptors], see table.h
+    uint32_t shared_size;         ///< sizeof(SharedHalf)
+    uint32_t stream_size;         ///< sizeof(Stream)
+    uint64_t streams_address;     ///< Stream[slots], in every process of the family
+    uint64_t table_address;       ///< uint64_t[descriptors], see table.h
+    uint64_t objections_address;  ///< ObjectionTexts, see policy/verdict.h
     uint32_t descriptors;
     std::atomic<uint32_t> hint;               ///< where the next search for a free slot begins
     std::atomic<uint64_t> used[kSlots / 64];  ///< one bit per slot

@@ -1,0 +1,75 @@
+// Socket-buffer programs of control groups: the kernel runs those of a socket's group and of all above it for
+// every packet that goes out of or comes in to the socket, those of lo as well. (Programs for connect, bind
+// and the like decide before there is data, and do not count.)
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statfs.h>
+
+#include <initializer_list>
+
+#include "base/syscall.h"
+#include "filters/inspect.h"
+
+namespace loopfast {
+
+Sight inspect_cgroup(int directory, const char* name, Findings& findings) {
+    for (const bpf_attach_type type : {BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS}) {
+        uint32_t programs[64] = {};
+        union bpf_attr attributes;
+        memset(&attributes, 0, sizeof attributes);
+        attributes.query.target_fd = static_cast<uint32_t>(directory);
+        attributes.query.attach_type = type;
+        attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+        attributes.query.prog_ids = reinterpret_cast<uint64_t>(programs);
+        attributes.query.prog_cnt = sizeof programs / sizeof *programs;
+        const long result =
+            sys::call(SYS_bpf, BPF_PROG_QUERY, sys::word(&attributes), sizeof attributes.query);
+        if (result == -EPERM || result == -EACCES)
+            return Sight::kNotPermitted;
+        if ((result == 0 || result == -ENOSPC) && attributes.query.prog_cnt != 0) {
+            findings.add(Kind::kCgroup, "cgroup: program %u (%s) in effect in %s", programs[0],
+                         type == BPF_CGROUP_INET_INGRESS ? "ingress" : "egress", name);
+            return Sight::kSeen;
+        }
+        if (result == -EINVAL || result == -ENOSYS)
+            return Sight::kNotThere;
+    }
+    return Sight::kSeen;
+}
+
+int open_own_cgroup(char* path, unsigned size) {
+    long fd = sys::call(SYS_openat, AT_FDCWD, sys::word("/proc/self/cgroup"), O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    char text[4096];
+    const long length = sys::read(static_cast<int>(fd), text, sizeof text - 1);
+    sys::close(static_cast<int>(fd));
+    if (length <= 0)
+        return -1;
+    text[length] = 0;
+    // The line of the unified hierarchy.
+    const char* line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+    if (line == nullptr)
+        return -1;
+    line = strchr(line, '/');
+    if (line == nullptr)
+        return -1;
+    const auto end = static_cast<int>(strcspn(line, "\n"));
+    for (const char* const root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+        snprintf(path, size, "%s%.*s", root, end, line);
+        fd = sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+            continue;
+        struct statfs system {};
+        if (sys::call(SYS_fstatfs, fd, sys::word(&system)) == 0 && system.f_type == CGROUP2_SUPER_MAGIC)
+            return static_cast<int>(fd);
+        sys::close(static_cast<int>(fd));
+    }
+    return -1;
+}
+
+}  // namespace loopfast

@@ -1,0 +1,212 @@
+// See publisher.h.
+#include "guard/publisher.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "cli/failure.h"
+#include "policy/guard_view.h"
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+namespace loopfast::guard {
+
+using cli::Failure;
+using cli::kFailed;
+
+namespace {
+
+[[noreturn]] void fail(const std::string& what) {
+    throw Failure(kFailed, fmt::format("{}: {}", what, strerror(errno)));
+}
+
+/// The namespace that we are in, as any socket tells.
+uint64_t own_namespace() {
+    const int probe = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const uint64_t cookie = probe >= 0 ? namespace_of(probe) : 0;
+    close(probe);
+    if (cookie == 0)
+        throw Failure(kFailed,
+                      "this kernel does not name network namespaces (Linux 5.14 or later is needed)");
+    return cookie;
+}
+
+sockaddr_un guard_address(socklen_t& size) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    memcpy(address.sun_path + 1, kGuardName, sizeof kGuardName - 1);
+    size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + sizeof kGuardName);
+    return address;
+}
+
+}  // namespace
+
+bool State::same_as(const State& other) const {
+    return everywhere.same_as(other.everywhere) && cgroups == other.cgroups && unseen == other.unseen &&
+           memcmp(&cgroup_objection, &other.cgroup_objection, sizeof cgroup_objection) == 0;
+}
+
+Publisher::Publisher() : cookie_(own_namespace()) {
+    if (const GuardPage* other = map_guard(cookie_, nullptr))
+        throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
+                                           other->pid));
+    listen();
+    make_file();
+    make_page();
+}
+
+Publisher::~Publisher() {
+    if (!path_.empty())
+        unlink(path_.c_str());
+    if (page_ != nullptr) {
+        // Release pairs with the acquire of who reads.
+        page_->word.store(page_->word.load(std::memory_order_relaxed) >> 32 << 32, std::memory_order_release);
+        robust_.list.next = &robust_.list;
+        munmap(page_, guard_mapping_size());
+    }
+    for (const int fd : {listener_, file_, handed_out_})
+        if (fd >= 0)
+            close(fd);
+}
+
+void Publisher::listen() {
+    listener_ = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    socklen_t size = 0;
+    const sockaddr_un address = guard_address(size);
+    if (listener_ >= 0 && bind(listener_, reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
+        ::listen(listener_, 64) == 0)
+        return;
+    if (listener_ < 0 || errno != EADDRINUSE)
+        fail("cannot listen for those who ask for the page");
+    close(listener_);
+    listener_ = -1;
+    // Somebody has the name. Another guard that begins at this moment, or a stranger, whom nobody will
+    // believe.
+    const int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ucred owner{};
+    socklen_t length = sizeof owner;
+    const bool roots = connect(probe, reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
+                       getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &owner, &length) == 0 && owner.uid == 0;
+    close(probe);
+    if (roots)
+        throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
+                                           owner.pid));
+    warning_ =
+        fmt::format("the name @{} is taken by a process of user {}; only processes that see {} will find "
+                    "the guard",
+                    kGuardName, owner.uid, kGuardDirectory);
+}
+
+void Publisher::make_file() {
+    struct stat status {};
+    umask(022);
+    const bool directory = (mkdir(kGuardDirectory, 0755) == 0 || errno == EEXIST) &&
+                           lstat(kGuardDirectory, &status) == 0 && S_ISDIR(status.st_mode) &&
+                           status.st_uid == 0 && (status.st_mode & 022) == 0;
+    if (directory) {
+        char name[40];
+        snprintf(name, sizeof name, kGuardFile, static_cast<unsigned long long>(cookie_));
+        path_ = fmt::format("{}/{}", kGuardDirectory, name);
+        const std::string fresh = path_ + ".new";
+        unlink(fresh.c_str());
+        file_ = open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (file_ >= 0)
+            handed_out_ = open(fresh.c_str(), O_RDONLY | O_CLOEXEC);
+    }
+    if (file_ < 0) {
+        // No /run, or a read-only one: the page is known by the name of the listener alone.
+        path_.clear();
+        if (listener_ < 0)
+            throw Failure(kFailed, fmt::format("{} cannot be written to, and {}", kGuardDirectory, warning_));
+        file_ = memfd_create("loopfast-guard", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (file_ < 0 || fchmod(file_, 0644) != 0)
+            fail("cannot make the page");
+        handed_out_ = open(fmt::format("/proc/self/fd/{}", file_).c_str(), O_RDONLY | O_CLOEXEC);
+    }
+    if (handed_out_ < 0 || ftruncate(file_, static_cast<off_t>(guard_mapping_size())) != 0)
+        fail("cannot make the page");
+}
+
+void Publisher::make_page() {
+    void* const memory = mmap(nullptr, guard_mapping_size(), PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+    if (memory == MAP_FAILED)
+        fail("cannot map the page");
+    if (path_.empty())  // what exists may be written to, but no other mapping will
+        fcntl(file_, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+    page_ = static_cast<GuardPage*>(memory);
+    page_->magic = kGuardMagic;
+    page_->version = kGuardVersion;
+    page_->size = sizeof(GuardPage);
+    page_->namespace_cookie = cookie_;
+    page_->pid = getpid();
+}
+
+void Publisher::publish(const State& state) {
+    const bool first = page_->word.load(std::memory_order_relaxed) == 0;
+    const uint64_t sequence = page_->word.load(std::memory_order_relaxed) >> 32;
+    const auto self = static_cast<uint64_t>(gettid());
+    if (first) {
+        // Before the word says that there is an owner.
+        robust_.list.next = &entry_;
+        robust_.futex_offset = reinterpret_cast<char*>(&page_->word) - reinterpret_cast<char*>(&entry_);
+        entry_.next = &robust_.list;
+        if (syscall(SYS_set_robust_list, &robust_, sizeof robust_) != 0)
+            fail("cannot make the page known to be ours");
+    }
+    page_->word.store((sequence + 1) << 32 | self, std::memory_order_relaxed);
+    // Orders the odd number before what follows; pairs with the fence of who reads.
+    std::atomic_thread_fence(std::memory_order_release);
+    page_->count = state.everywhere.count;
+    page_->more = state.everywhere.more;
+    page_->unseen = state.unseen;
+    std::copy_n(state.everywhere.list, state.everywhere.count, page_->objections);
+    page_->cgroup_objection = state.cgroup_objection;
+    page_->cgroup_count = static_cast<uint32_t>(state.cgroups.size());
+    std::copy_n(state.cgroups.begin(), std::min<size_t>(state.cgroups.size(), kMostCgroups), page_->cgroups);
+    // Release pairs with the acquire of who reads: an even number is seen after what it counts.
+    page_->word.store((sequence + 2) << 32 | self, std::memory_order_release);
+    if (first && !path_.empty() && rename((path_ + ".new").c_str(), path_.c_str()) != 0)
+        fail(path_);
+}
+
+void Publisher::beat() { page_->beat.fetch_add(1, std::memory_order_relaxed); }
+
+void Publisher::answer() {
+    const int link = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (link < 0)
+        return;
+    char byte = 0;
+    iovec part{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &handed_out_, sizeof handed_out_);
+    // Who asked and went away, or does not read, gets nothing; nobody is waited for.
+    static_cast<void>(sendmsg(link, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+    close(link);
+}
+
+}  // namespace loopfast::guard

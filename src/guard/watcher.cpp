@@ -1,0 +1,294 @@
+// See watcher.h.
+#include "guard/watcher.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/xfrm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "filters/inspect.h"
+
+namespace loopfast::guard {
+
+namespace {
+
+constexpr int64_t kMillisecond = 1'000'000;
+/// Where there are notifications, in case one was lost.
+constexpr int64_t kToBeSure = 5'000 * kMillisecond;
+constexpr int64_t kCaptures = 20 * kMillisecond;
+constexpr int64_t kPoll = 50 * kMillisecond;
+/// A look may take one part in so many of the time.
+constexpr int64_t kOneIn = 100;
+
+int subscribe(int protocol, const std::vector<int>& groups) {
+    const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
+    if (fd < 0)
+        return -1;
+    // A socket without a number of its own would be taken for the sender, and left out.
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        close(fd);
+        return -1;
+    }
+    for (const int group : groups)
+        if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
+            close(fd);
+            return -1;
+        }
+    return fd;
+}
+
+/// What it says does not matter: everything is asked anew. An overflow means the same.
+void drain(int fd) {
+    char buffer[8192];
+    while (recv(fd, buffer, sizeof buffer, MSG_DONTWAIT | MSG_TRUNC) >= 0 || errno == ENOBUFS) {
+    }
+}
+
+/// The unified hierarchy, or an empty string.
+std::string cgroup_root() {
+    for (const char* const path : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+        struct statfs system {};
+        if (statfs(path, &system) == 0 && system.f_type == CGROUP2_SUPER_MAGIC)
+            return path;
+    }
+    return "";
+}
+
+/// Visits a group and all below it. @return false when the kernel would not tell.
+template <typename Visit> Sight walk(int parent, const std::string& path, Visit visit) {
+    const int directory = openat(parent, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0)
+        return Sight::kSeen;  // it went away meanwhile
+    Sight sight = visit(directory, path);
+    DIR* const list = sight == Sight::kSeen ? fdopendir(dup(directory)) : nullptr;
+    if (list != nullptr) {
+        while (const dirent* const entry = readdir(list)) {
+            if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+                continue;
+            // Bounded by the depth that the hierarchy has.
+            if (walk(directory, entry->d_name, visit) == Sight::kNotPermitted)
+                sight = Sight::kNotPermitted;
+        }
+        closedir(list);
+    }
+    close(directory);
+    return sight;
+}
+
+}  // namespace
+
+Watcher::Watcher()
+    : subjects_{{
+          {Kind::kCapture, &Watcher::ask_captures, kCaptures},
+          {Kind::kNftables, &Watcher::ask_nftables, kToBeSure,
+           subscribe(NETLINK_NETFILTER, {NFNLGRP_NFTABLES})},
+          {Kind::kIptables, &Watcher::ask_iptables, kPoll},
+          {Kind::kTrafficControl, &Watcher::ask_traffic_control, kToBeSure,
+           subscribe(NETLINK_ROUTE, {RTNLGRP_TC})},
+          {Kind::kXdp, &Watcher::ask_programs, kPoll, subscribe(NETLINK_ROUTE, {RTNLGRP_LINK})},
+          {Kind::kIpsec, &Watcher::ask_ipsec, kToBeSure, subscribe(NETLINK_XFRM, {XFRMNLGRP_POLICY})},
+          {Kind::kCgroup, &Watcher::ask_cgroups, kPoll},
+      }} {
+    // Where one may not subscribe, it is a matter of turns as well.
+    for (Subject& subject : subjects_)
+        if (subject.notifier < 0 && subject.between == kToBeSure)
+            subject.between = kPoll;
+}
+
+Watcher::~Watcher() {
+    for (const Subject& subject : subjects_)
+        if (subject.notifier >= 0)
+            close(subject.notifier);
+    if (captures_ >= 0)
+        close(captures_);
+}
+
+std::vector<pollfd> Watcher::sources() const {
+    std::vector<pollfd> all;
+    for (const Subject& subject : subjects_)
+        if (subject.notifier >= 0)
+            all.push_back({subject.notifier, POLLIN, 0});
+    return all;
+}
+
+void Watcher::look(const std::vector<pollfd>& events) {
+    const int64_t now = now_ns();
+    for (Subject& subject : subjects_) {
+        const bool notified = std::any_of(events.begin(), events.end(), [&](const pollfd& event) {
+            return event.fd == subject.notifier && event.revents != 0;
+        });
+        // Before the question: what changes after it notifies again.
+        if (notified)
+            drain(subject.notifier);
+        if (notified || now >= subject.due)
+            ask(subject);
+    }
+}
+
+void Watcher::ask(Subject& subject) {
+    const int64_t begin = now_ns();
+    Findings findings;
+    subject.sight = (this->*subject.ask)(findings);
+    subject.findings = findings;
+    const int64_t end = now_ns();
+    subject.due = end + std::max(subject.between, (end - begin) * kOneIn);
+}
+
+int64_t Watcher::until_due() const {
+    int64_t first = INT64_MAX;
+    for (const Subject& subject : subjects_)
+        first = std::min(first, subject.due);
+    return std::max<int64_t>(0, first - now_ns());
+}
+
+State Watcher::state() const {
+    State state;
+    for (const Subject& subject : subjects_) {
+        state.everywhere.append(subject.findings);
+        if (subject.sight == Sight::kNotPermitted)
+            state.unseen |= 1U << static_cast<uint32_t>(subject.kind);
+    }
+    state.cgroups = cgroups_;
+    state.cgroup_objection = cgroup_objection_;
+    return state;
+}
+
+Sight Watcher::ask_captures(Findings& findings) {
+    if (captures_ < 0)
+        captures_ = open_captures();
+    const Sight sight = captures_ >= 0 ? inspect_captures(captures_, findings) : Sight::kNotPermitted;
+    inspect_raw_sockets(findings);
+    name_captures(findings, false);
+    return sight;
+}
+
+Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings); }
+Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings); }
+Sight Watcher::ask_traffic_control(Findings& findings) { return inspect_traffic_control(findings); }
+Sight Watcher::ask_programs(Findings& findings) { return inspect_lo_programs(findings, true); }
+Sight Watcher::ask_ipsec(Findings& findings) { return inspect_ipsec(findings); }
+
+Sight Watcher::ask_cgroups(Findings& findings) {
+    cgroups_.clear();
+    cgroup_objection_ = {};
+    const std::string root = cgroup_root();
+    if (root.empty())
+        return Sight::kNotThere;
+    const Sight sight = walk(AT_FDCWD, root, [&](int directory, const std::string& name) {
+        Findings found;
+        const Sight seen = inspect_cgroup(directory, name.c_str(), found);
+        if (!found.any())
+            return seen;
+        if (name == root) {
+            // In effect in all groups: no list is needed, and none of the others has to be asked.
+            findings.append(found);
+            return Sight::kNotThere;
+        }
+        struct stat status {};
+        // A group's number is its directory's.
+        if (fstat(directory, &status) == 0)
+            cgroups_.push_back(status.st_ino);
+        if (cgroup_objection_.kind == Kind::kNone)
+            cgroup_objection_ = found.list[0];
+        return seen;
+    });
+    std::sort(cgroups_.begin(), cgroups_.end());
+    return sight == Sight::kNotPermitted ? sight : Sight::kSeen;
+}
+
+State look_once() {
+    Watcher watcher;
+    watcher.look({});
+    State state = watcher.state();
+    name_captures(state.everywhere, true);
+    return state;
+}
+
+namespace {
+
+/// Processes that hold a socket, as "tcpdump[123]", or an empty string.
+std::string holder_of(unsigned long inode) {
+    const std::string wanted = fmt::format("socket:[{}]", inode);
+    std::string found;
+    DIR* const proc = opendir("/proc");
+    if (proc == nullptr)
+        return found;
+    while (const dirent* const process = readdir(proc)) {
+        if (process->d_name[0] < '0' || process->d_name[0] > '9')
+            continue;
+        const std::string folder = fmt::format("/proc/{}/fd", process->d_name);
+        DIR* const descriptors = opendir(folder.c_str());
+        if (descriptors == nullptr)
+            continue;
+        while (const dirent* const descriptor = readdir(descriptors)) {
+            char target[64];
+            const ssize_t size = readlinkat(dirfd(descriptors), descriptor->d_name, target, sizeof target);
+            if (size < 0 || wanted != std::string_view(target, static_cast<size_t>(size)))
+                continue;
+            std::ifstream comm(fmt::format("/proc/{}/comm", process->d_name));
+            std::string name;
+            std::getline(comm, name);
+            found = fmt::format("{}[{}]", name, process->d_name);
+            break;
+        }
+        closedir(descriptors);
+        if (!found.empty())
+            break;
+    }
+    closedir(proc);
+    return found;
+}
+
+}  // namespace
+
+void name_captures(Findings& findings, bool at_once) {
+    // To be found in all processes' descriptors, which takes its time: at the second look, when the capture
+    // has been published. A number is not used again while its socket lives, so once is enough.
+    static std::map<unsigned long, std::string> known;
+    static std::set<unsigned long> seen;
+    if (findings.count == 0) {
+        known.clear();
+        seen.clear();
+        return;
+    }
+    for (uint32_t i = 0; i < findings.count; ++i) {
+        Objection& objection = findings.list[i];
+        unsigned long inode = 0;
+        char rest[64] = "";
+        if (objection.kind != Kind::kCapture ||
+            sscanf(objection.text, "capture: packet socket %lu on %63[^\n]", &inode, rest) != 2)
+            continue;
+        if (!at_once && seen.insert(inode).second)
+            continue;
+        auto place = known.find(inode);
+        if (place == known.end())
+            place = known.emplace(inode, holder_of(inode)).first;
+        if (place->second.empty())
+            continue;
+        memset(objection.text, 0, sizeof objection.text);
+        snprintf(objection.text, sizeof objection.text, "capture: %s on %s (packet socket %lu)",
+                 place->second.c_str(), rest, inode);
+    }
+}
+
+}  // namespace loopfast::guard

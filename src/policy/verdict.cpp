@@ -1,0 +1,302 @@
+// See verdict.h.
+#include "policy/verdict.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/hidden.h"
+#include "base/log.h"
+#include "base/syscall.h"
+#include "filters/inspect.h"
+#include "policy/guard_view.h"
+#include "policy/policy.h"
+
+namespace loopfast {
+
+namespace {
+
+using verdict_detail::kOwnMark;
+using verdict_detail::next_look;
+using verdict_detail::own_word;
+using verdict_detail::word;
+
+constexpr int64_t kMillisecond = 1'000'000;
+/// Between two looks at the captures while there is traffic, and before a connection is fused.
+constexpr int64_t kBetween = 50 * kMillisecond;
+constexpr int64_t kBetweenFusing = kMillisecond;
+/// Between two looks at everything, and the part of the time that they may take: the longer they take, the
+/// rarer they are.
+constexpr int64_t kBetweenFull = 200 * kMillisecond;
+constexpr int64_t kBetweenFullFusing = 10 * kMillisecond;
+constexpr int64_t kOneIn = 100;
+constexpr int64_t kOneInFusing = 20;
+/// A guard whose page does not move for so long was stopped.
+constexpr int64_t kStopped = 3'000 * kMillisecond;
+
+/// One thread looks at a time, and a signal handler on top of it does not.
+std::atomic<uint32_t> looking{0};
+std::atomic<bool> looked{false};
+
+// What belongs to who looks.
+std::atomic<uint64_t> the_namespace{0};  ///< cookie of the one that is looked at
+void* guard_place = nullptr;
+const GuardPage* guard = nullptr;
+uint64_t last_beat = 0;
+int64_t beat_seen = 0;
+bool guard_stopped = false;
+int64_t last_search = 0;
+int captures_fd = -1;
+int64_t last_quick = 0;
+int64_t last_full = 0;
+int64_t full_cost = 0;
+uint64_t rules_generation = 0;
+Findings rules_found;
+Findings full_found;
+
+// What it found, for everybody; changed before own_word is.
+std::atomic<uint32_t> own_reason{0};
+std::atomic<uint32_t> own_text{0};
+std::atomic<bool> own_sight{false};  ///< all of it could be seen
+
+ObjectionTexts texts;
+std::atomic<uint32_t> next_text{0};
+
+Reason reason_of(Kind kind) { return kind == Kind::kCapture ? Reason::kCapture : Reason::kFilter; }
+
+void publish(const Findings& findings, bool sight) {
+    const Reason reason = findings.any() ? reason_of(findings.list[0].kind) : Reason::kNone;
+    const uint32_t text = findings.any() ? remember_objection(findings.list[0].text) : 0;
+    const bool first = !looked.load(std::memory_order_relaxed);
+    if (!first && own_reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(reason) &&
+        own_text.load(std::memory_order_relaxed) == text &&
+        own_sight.load(std::memory_order_relaxed) == sight)
+        return;
+    own_reason.store(static_cast<uint32_t>(reason), std::memory_order_relaxed);
+    own_text.store(text, std::memory_order_relaxed);
+    own_sight.store(sight, std::memory_order_relaxed);
+    // Release pairs with the acquire in judge(): who sees the new number sees what it stands for. The low
+    // half keeps the mark.
+    own_word.store(own_word.load(std::memory_order_relaxed) + (uint64_t{1} << 32), std::memory_order_release);
+    looked.store(true, std::memory_order_release);
+    if (findings.any())
+        LOOPFAST_LOG("the fast path is forbidden: %s", findings.list[0].text);
+    else
+        LOOPFAST_LOG("nothing is seen that forbids the fast path%s", sight ? "" : " (rules cannot be seen)");
+}
+
+void see(Sight sight, bool& all) { all = all && sight != Sight::kNotPermitted; }
+
+/// What costs more than one read. @return whether all of it could be seen.
+bool look_at_everything(Findings& findings) {
+    bool all = true;
+    inspect_raw_sockets(findings);
+    see(inspect_traffic_control(findings), all);
+    // The number of the rules' generation is one question, and also tells whether we may ask.
+    const uint64_t generation = nftables_generation();
+    see(inspect_lo_programs(findings, generation != 0), all);
+    if (generation == 0) {
+        rules_found.clear();
+        rules_generation = 0;
+        return false;
+    }
+    if (generation != rules_generation) {
+        rules_found.clear();
+        see(inspect_nftables(rules_found), all);
+        rules_generation = all ? generation : 0;
+    }
+    findings.append(rules_found);
+    see(inspect_iptables(findings), all);
+    see(inspect_ipsec(findings), all);
+    char path[512];
+    const int group = open_own_cgroup(path, sizeof path);
+    if (group >= 0) {
+        see(inspect_cgroup(group, path, findings), all);
+        sys::close(group);
+    }
+    return all;
+}
+
+void look_by_ourselves(bool fusing) {
+    const int64_t now = now_ns();
+    const int64_t between_full =
+        fusing
+            ? (full_cost * kOneInFusing > kBetweenFullFusing ? full_cost * kOneInFusing : kBetweenFullFusing)
+            : (full_cost * kOneIn > kBetweenFull ? full_cost * kOneIn : kBetweenFull);
+    const bool full = last_full == 0 || now - last_full >= between_full;
+    if (!full && now - last_quick < (fusing ? kBetweenFusing : kBetween))
+        return;
+    Findings findings;
+    Sight captures = captures_fd >= 0 ? inspect_captures(captures_fd, findings) : Sight::kNotPermitted;
+    if (captures != Sight::kSeen) {
+        // Not opened yet, or its number belongs to another file by now.
+        if (captures_fd < 0 || is_hidden(captures_fd)) {
+            if (captures_fd >= 0)
+                close_hidden(captures_fd);
+            captures_fd = open_captures();
+            if (captures_fd >= 0)
+                captures_fd = hide(captures_fd);
+        }
+        captures = captures_fd >= 0 ? inspect_captures(captures_fd, findings) : Sight::kNotPermitted;
+    }
+    last_quick = now;
+    bool sight = own_sight.load(std::memory_order_relaxed);
+    if (full) {
+        full_found.clear();
+        sight = look_at_everything(full_found) && captures == Sight::kSeen;
+        last_full = now_ns();
+        full_cost = last_full - now;
+    }
+    findings.append(full_found);
+    publish(findings, sight);
+}
+
+void let_go_of_guard() {
+    LOOPFAST_LOG("the guard is gone");
+    guard = nullptr;
+    last_search = last_quick = last_full = 0;
+    rules_generation = 0;
+}
+
+/// Whether there is a guard that can be believed now.
+bool find_guard(bool fusing) {
+    if (guard != nullptr) {
+        const uint64_t beat = guard->beat.load(std::memory_order_relaxed);
+        const int64_t now = now_ns();
+        if (beat != last_beat) {
+            last_beat = beat;
+            beat_seen = now;
+            guard_stopped = false;
+        } else if (now - beat_seen > kStopped) {
+            // Only an objection of one who sees nothing still counts.
+            guard_stopped = true;
+        }
+        if (GuardPage::owner(guard->word.load(std::memory_order_acquire)) != 0)
+            return !guard_stopped || read_guard(*guard, 0).objects;
+        let_go_of_guard();
+    }
+    if (guard_place == nullptr) {
+        void* const place = sys::mmap(nullptr, guard_mapping_size(), PROT_NONE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (sys::mmap_failed(place))
+            return false;
+        guard_place = place;
+    }
+    const int64_t now = now_ns();
+    if (now - last_search < (fusing ? kBetweenFullFusing : kBetweenFull))
+        return false;
+    last_search = now;
+    guard = map_guard(the_namespace.load(std::memory_order_relaxed), guard_place);
+    if (guard == nullptr)
+        return false;
+    LOOPFAST_LOG("the guard is process %d", guard->pid);
+    last_beat = guard->beat.load(std::memory_order_relaxed);
+    beat_seen = now;
+    guard_stopped = false;
+    return true;
+}
+
+void look(bool fusing) {
+    // Acquire pairs with the release below: one sees what the last one left.
+    if (looking.exchange(1, std::memory_order_acquire) != 0)
+        return;
+    if (find_guard(fusing)) {
+        word.store(&guard->word, std::memory_order_release);
+    } else {
+        look_by_ourselves(fusing);
+        // Release: own_word's meaning before the pointer to it.
+        word.store(&own_word, std::memory_order_release);
+    }
+    looking.store(0, std::memory_order_release);
+}
+
+/// A socket of another namespace than the last one's: the process moved.
+void look_from(uint64_t namespace_cookie) {
+    if (looking.exchange(1, std::memory_order_acquire) != 0)
+        return;
+    if (namespace_cookie != the_namespace.load(std::memory_order_relaxed)) {
+        word.store(&own_word, std::memory_order_release);
+        guard = nullptr;
+        the_namespace.store(namespace_cookie, std::memory_order_relaxed);
+        last_search = last_quick = last_full = 0;
+        rules_generation = 0;
+        if (captures_fd >= 0 && is_hidden(captures_fd))
+            close_hidden(captures_fd);
+        captures_fd = -1;
+        looked.store(false, std::memory_order_relaxed);
+    }
+    looking.store(0, std::memory_order_release);
+}
+
+/// The first look of all may be another thread's, and under way.
+void wait_for_first_look() {
+    for (int round = 0; round < 200 && !looked.load(std::memory_order_acquire) &&
+                        looking.load(std::memory_order_relaxed) != 0;
+         ++round)
+        sys::sleep_ns(50'000);
+}
+
+}  // namespace
+
+void verdict_detail::look_again() {
+    next_look.store(ticks() + 20 * kTicksPerMs, std::memory_order_relaxed);
+    if (the_namespace.load(std::memory_order_relaxed) != 0)
+        look(false);
+}
+
+Judgement judge(int fd, uint64_t cgroup, bool fresh) {
+    if (fresh) {
+        const uint64_t cookie = namespace_of(fd);
+        if (cookie != the_namespace.load(std::memory_order_relaxed))
+            look_from(cookie);
+        look(true);
+        wait_for_first_look();
+    }
+    for (int attempt = 0; attempt < 3; ++attempt) {
+        // Acquire pairs with the releases in look() and publish().
+        const std::atomic<uint64_t>* const where = word.load(std::memory_order_acquire);
+        if (where != &own_word) {
+            const auto& page = *reinterpret_cast<const GuardPage*>(where);
+            const GuardState state = read_guard(page, cgroup);
+            if (!state.alive) {
+                look(false);
+                continue;
+            }
+            return {state.objects ? reason_of(state.objection.kind) : Reason::kNone,
+                    state.objects ? remember_objection(state.objection.text) : 0, state.word};
+        }
+        const uint64_t now = own_word.load(std::memory_order_acquire);
+        if (!looked.load(std::memory_order_relaxed))
+            break;
+        const auto reason = static_cast<Reason>(own_reason.load(std::memory_order_relaxed));
+        if (reason == Reason::kNone && assume_strict() && !own_sight.load(std::memory_order_relaxed))
+            return {Reason::kPolicy,
+                    remember_objection(
+                        "assume = \"strict\", no guard runs, and this process may not see the rules"),
+                    now};
+        return {reason, own_text.load(std::memory_order_relaxed), now};
+    }
+    return {Reason::kNone, 0, 0};  // in the middle of a look: the next call asks again
+}
+
+bool cgroups_matter() {
+    const std::atomic<uint64_t>* const where = word.load(std::memory_order_acquire);
+    return where != &own_word && reinterpret_cast<const GuardPage*>(where)->cgroup_count != 0;
+}
+
+const ObjectionTexts& objection_texts() { return texts; }
+
+uint32_t remember_objection(const char* text) {
+    for (uint32_t i = 0; i < kObjectionTexts; ++i)
+        if (strncmp(texts[i], text, kObjectionTextSize - 1) == 0)
+            return i + 1;
+    const uint32_t place = next_text.fetch_add(1, std::memory_order_relaxed) % kObjectionTexts;
+    snprintf(texts[place], kObjectionTextSize, "%s", text);
+    return place + 1;
+}
+
+void verdict_after_fork_in_child() { looking.store(0, std::memory_order_relaxed); }
+
+}  // namespace loopfast

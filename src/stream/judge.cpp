@@ -1,0 +1,59 @@
+// Filters and captures: may this stream be on the ring? Asked before it is fused, and again when the verdict
+// may have changed. Either end that finds an objection leaves, and that is enough.
+//
+// A verdict that forbids is for the connection's lifetime: it goes on over the kernel lane when the rule is
+// gone as well. New connections are judged anew.
+#include "filters/inspect.h"
+#include "link/identity.h"
+#include "stream/stream.h"
+
+namespace loopfast {
+
+namespace {
+
+Judgement judge_stream(Stream& stream, int fd, bool fresh) {
+    if (stream.cgroup == 0 && cgroups_matter()) {
+        SocketFacts facts{};
+        const SharedHalf& shared = *stream.shared;
+        if (look_up_socket(shared.local, shared.remote, facts))
+            stream.cgroup = facts.cgroup;
+    }
+    return judge(fd, stream.cgroup, fresh);
+}
+
+void note(Stream& stream, const Judgement& judgement) {
+    stream.shared->objection.store(judgement.text, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Reason forbidden(Stream& stream, int fd) {
+    if (has_socket_filter(fd)) {
+        stream.shared->objection.store(
+            remember_objection("socket-filter: the socket has a filter of its own"),
+            std::memory_order_relaxed);
+        return Reason::kFilter;
+    }
+    const Judgement judgement = judge_stream(stream, fd, true);
+    note(stream, judgement);
+    if (judgement.reason == Reason::kNone)
+        stream.judged.store(judgement.word, std::memory_order_relaxed);
+    return judgement.reason;
+}
+
+void reconsider(Stream& stream, int fd) {
+    // On top of a copy of this very thread, in a signal handler, nothing can be left: the next call will.
+    if (held_locks != 0)
+        return;
+    const Judgement judgement = judge_stream(stream, fd, false);
+    if (judgement.reason == Reason::kNone) {
+        stream.judged.store(judgement.word, std::memory_order_relaxed);
+        return;
+    }
+    note(stream, judgement);
+    // Bytes that only this end can still read may keep it here; then the next call tries again.
+    if (leave(stream, fd, judgement.reason))
+        stream.judged.store(judgement.word, std::memory_order_relaxed);
+}
+
+}  // namespace loopfast

@@ -1,0 +1,146 @@
+"""What the tests of filters share: the guard, pairs of connected ends, and commands with an end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
+
+from harness.case import Case, main, skip  # noqa: E402,F401
+from harness.process import COMMAND, LIBRARY, clean_environment  # noqa: E402
+from harness.wait import until  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+#: What the issue asks for: from the guard's seeing an objection to the last fused connection's leaving.
+SOON = 0.1
+#: From a change to the guard's seeing it, on a loaded machine. Where the kernel notifies it is a moment;
+#: captures are looked for every 20 ms, programs every 50 ms.
+SEEN = 0.25
+NOBODY = 65534
+
+
+def run(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, env=clean_environment(), text=True, capture_output=True, timeout=30, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+    return done.stdout
+
+
+def works(*command: str) -> bool:
+    return subprocess.run(command, env=clean_environment(), capture_output=True, timeout=30,
+                          check=False).returncode == 0
+
+
+def load_rules(text: str) -> None:
+    """nftables rules, all of them at once."""
+    done = subprocess.run(["nft", "-f", "-"], input=text + "\n", env=clean_environment(), text=True, capture_output=True,
+                          timeout=30, check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{text}: {done.stderr}")
+
+
+class Pair:
+    """A process of pair.py."""
+
+    def __init__(self, case: Case, user: int | None = None, group: str | None = None, **environment: str) -> None:
+        def become() -> None:
+            if group is not None:
+                Path(group, "cgroup.procs").write_text(str(os.getpid()))
+            if user is not None:
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+
+        self.log = case.folder / f"pair-{time.monotonic_ns()}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", str(HERE / "pair.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=log, text=True, preexec_fn=become,
+                env={**clean_environment(), "LD_PRELOAD": str(LIBRARY), "LOOPFAST": "off", **environment})
+        case.addCleanup(self.close)
+        hello = self.answer()
+        self.port, self.pid = hello["port"], hello["pid"]
+
+    def answer(self, seconds: float = 30) -> dict:
+        if not select.select([self.process.stdout], [], [], seconds)[0]:
+            raise AssertionError(f"no answer in {seconds} s: {self.log.read_text()}")
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"ended with {self.process.wait(5)}: {self.log.read_text()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise AssertionError(answer["error"])
+        return answer
+
+    def ask(self, *words: object) -> dict:
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        if self.process.poll() is None:
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        self.process.stdout.close()
+
+
+class Guard:
+    """`loopfast guard` in the test's network namespace."""
+
+    def __init__(self, case: Case, *arguments: str) -> None:
+        self.output = case.folder / f"guard-{time.monotonic_ns()}.log"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen([str(COMMAND), "guard", *arguments], env=clean_environment(),
+                                            stdout=output, stderr=subprocess.STDOUT)
+        case.addCleanup(self.close)
+        until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
+
+    def said(self) -> list[str]:
+        return self.output.read_text().splitlines()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def wait_for(self, text: str, after: int = 0, seconds: float = 5) -> float:
+        """Waits until it has said something that contains `text` beyond line `after`. @return for how long."""
+        begin = time.monotonic()
+        try:
+            until(lambda: any(text in line for line in self.said()[after:]), f"the guard says {text!r}", seconds, 0.002)
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}; it said:\n" + "\n".join(self.said()[after:])) from None
+        return time.monotonic() - begin
+
+
+def doctor(*arguments: str) -> tuple[int, dict]:
+    done = subprocess.run([str(COMMAND), "doctor", "--json", *arguments], env=clean_environment(), text=True,
+                          capture_output=True, timeout=30, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def status(pid: int) -> list[dict]:
+    done = run(str(COMMAND), "status", "--json", "--pid", str(pid))
+    return [connection for process in json.loads(done) for connection in process["connections"]]
+
+
+def payload(counted: tuple[int, int], header: int) -> int:
+    """Bytes of data among those that were counted with their headers."""
+    packets, size = counted
+    return size - packets * header
+
+
+def nft_counted(table: str, chain: str) -> tuple[int, int]:
+    found = re.search(r"counter packets (\d+) bytes (\d+)", run("nft", "list", "chain", *table.split(), chain))
+    return int(found[1]), int(found[2])

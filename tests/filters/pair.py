@@ -1,0 +1,202 @@
+"""Both ends of opted-in connections in one process, told what to do by lines on standard input.
+
+Started by the tests as whatever user and in whatever control group they want. Each line is a command and its
+arguments, each answer one line of JSON:
+
+    new              a new connection, with traffic until it is fused or will not be   -> number, lanes, reasons
+    send N BYTES     so many bytes from the connecting end to the accepting one, checked; and 1 byte back
+    push N BYTES     only sent, not received, and without waiting for room   -> how many the stream took
+    pull N BYTES SECONDS   receives so many, checked, or what comes in that time
+    look N           lanes and reasons now
+    load on|off      a thread that streams over a connection of its own both ways and checks every byte
+    close N
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+SIO_LOOPBACK_FAST_PATH = 0x98000010
+LIBRARY = ctypes.CDLL(None)
+LIBRARY.loopfast_reason_name.restype = ctypes.c_char_p
+BLOCK = bytes((i * 31 + (i >> 8) * 7) & 0xff for i in range(1 << 16))
+
+
+def pattern(offset: int, size: int) -> bytes:
+    start = offset % len(BLOCK)
+    return (BLOCK * ((start + size) // len(BLOCK) + 1))[start:start + size]
+
+
+def opt_in(sock: socket.socket) -> None:
+    fcntl.ioctl(sock, SIO_LOOPBACK_FAST_PATH, struct.pack("i", 1))
+
+
+def receive(sock: socket.socket, size: int) -> bytes:
+    parts = []
+    while size > 0:
+        part = sock.recv(min(size, 1 << 18))
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+class Connection:
+    def __init__(self, listener: socket.socket) -> None:
+        self.one = socket.socket()
+        opt_in(self.one)
+        self.one.connect(listener.getsockname())
+        self.other, _ = listener.accept()
+        for end in (self.one, self.other):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end.settimeout(20)
+        self.sent = self.received = 0
+        for _ in range(30):
+            self.send(100)
+            if self.lanes() == [1, 1]:
+                break
+
+    def lanes(self) -> list[int]:
+        return [LIBRARY.loopfast_lane(end.fileno()) for end in (self.one, self.other)]
+
+    def look(self) -> dict:
+        reasons = [LIBRARY.loopfast_reason_name(LIBRARY.loopfast_reason(end.fileno())).decode()
+                   for end in (self.one, self.other)]
+        return {"ring": self.lanes() == [1, 1], "lanes": self.lanes(), "reasons": reasons, "sent": self.sent}
+
+    def send(self, size: int) -> None:
+        """In pieces that fit, so that one thread can do both."""
+        while size > 0:
+            piece = min(size, 1 << 15)
+            self.one.sendall(pattern(self.sent, piece))
+            self.sent += piece
+            self.pull(piece)
+            size -= piece
+        self.other.sendall(b"!")
+        if receive(self.one, 1) != b"!":
+            raise AssertionError("the answer is missing")
+
+    def push(self, size: int) -> int:
+        taken = 0
+        self.one.setblocking(False)
+        try:
+            while taken < size:
+                piece = self.one.send(pattern(self.sent, min(size - taken, 1 << 15)))
+                self.sent += piece
+                taken += piece
+        except BlockingIOError:
+            pass
+        finally:
+            self.one.settimeout(20)
+        return taken
+
+    def pull(self, size: int, seconds: float = 20.0) -> int:
+        self.other.settimeout(seconds)
+        got = 0
+        try:
+            while got < size:
+                part = self.other.recv(min(size - got, 1 << 18))
+                if not part:
+                    break
+                if part != pattern(self.received, len(part)):
+                    raise AssertionError(f"wrong bytes after {self.received}")
+                self.received += len(part)
+                got += len(part)
+        except TimeoutError:
+            pass
+        finally:
+            self.other.settimeout(20)
+        return got
+
+    def close(self) -> None:
+        self.one.close()
+        self.other.close()
+
+
+class Load:
+    """Streams over connections of its own, a new one after the other, and checks what comes."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.stop = False
+        self.bytes = self.connections = self.fused = self.left = 0
+        self.problem = ""
+        self.reasons: dict[str, int] = {}
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self) -> None:
+        try:
+            while not self.stop:
+                connection = Connection(self.listener)
+                fused = connection.lanes() == [1, 1]
+                for _ in range(400):
+                    if self.stop:
+                        break
+                    connection.send(20_000)
+                    self.bytes += 20_000
+                self.connections += 1
+                self.fused += fused
+                self.left += fused and connection.lanes() != [1, 1]
+                for reason in connection.look()["reasons"]:
+                    self.reasons[reason] = self.reasons.get(reason, 0) + 1
+                connection.close()
+        except BaseException as problem:  # pylint: disable=broad-except
+            self.problem = repr(problem)
+
+    def finish(self) -> dict:
+        self.stop = True
+        self.thread.join()
+        return {"bytes": self.bytes, "connections": self.connections, "fused": self.fused, "left": self.left,
+                "problem": self.problem, "reasons": self.reasons}
+
+
+def main() -> None:
+    listener = socket.socket()
+    opt_in(listener)
+    listener.bind(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    listener.listen(64)
+    connections: dict[int, Connection] = {}
+    load: Load | None = None
+    print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid()}), flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        answer: dict = {}
+        begin = time.monotonic()
+        try:
+            if words[0] == "new":
+                number = len(connections)
+                connections[number] = Connection(listener)
+                answer = {"number": number, **connections[number].look()}
+            elif words[0] == "send":
+                connections[int(words[1])].send(int(words[2]))
+                answer = connections[int(words[1])].look()
+            elif words[0] == "push":
+                answer = {"taken": connections[int(words[1])].push(int(words[2]))}
+            elif words[0] == "pull":
+                answer = {"got": connections[int(words[1])].pull(int(words[2]), float(words[3]))}
+            elif words[0] == "look":
+                answer = connections[int(words[1])].look()
+            elif words[0] == "close":
+                connections[int(words[1])].close()
+            elif words == ["load", "on"]:
+                load = Load(listener)
+            elif words == ["load", "off"] and load is not None:
+                answer = load.finish()
+        except Exception as problem:  # pylint: disable=broad-except
+            answer = {"error": repr(problem)}
+        answer["seconds"] = round(time.monotonic() - begin, 4)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
