@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -35,6 +36,25 @@ void put_address(const Endpoint& endpoint, bool mapped, __be32 (&to)[4]) {
     } else {
         memcpy(to, endpoint.ip, 4);
     }
+}
+
+/// The three switches of a sign, out of the attributes that follow the answer.
+int sign_in(const unsigned char* attributes, long size) {
+    while (size >= static_cast<long>(sizeof(rtattr))) {
+        rtattr head;
+        memcpy(&head, attributes, sizeof head);
+        if (head.rta_len < sizeof head || head.rta_len > size)
+            break;
+        inet_diag_sockopt options;
+        if (head.rta_type == INET_DIAG_SOCKOPT && head.rta_len >= RTA_LENGTH(sizeof options)) {
+            memcpy(&options, attributes + RTA_LENGTH(0), sizeof options);
+            return (options.mc_loop != 0 ? kSignLoop : 0) | (options.mc_all != 0 ? kSignAll : 0) |
+                   (options.recverr_rfc4884 != 0 ? kSignErrors : 0);
+        }
+        attributes += RTA_ALIGN(head.rta_len);
+        size -= RTA_ALIGN(head.rta_len);
+    }
+    return kNoSign;
 }
 
 bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped, SocketFacts& facts) {
@@ -74,6 +94,8 @@ bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped
     facts.uid = found.idiag_uid;
     facts.cookie = static_cast<uint64_t>(found.id.idiag_cookie[1]) << 32 | found.id.idiag_cookie[0];
     facts.established = found.idiag_state == TCP_ESTABLISHED;
+    constexpr long kAttributes = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(inet_diag_msg));
+    facts.sign = size > kAttributes ? sign_in(answer + kAttributes, size - kAttributes) : kNoSign;
     return true;
 }
 
@@ -115,6 +137,12 @@ bool credentials_of(int link_fd, Credentials& credentials) {
         return false;
     credentials = {found.pid, found.uid};
     return true;
+}
+
+bool peer_name_of(int link_fd, sockaddr_un& name, socklen_t& size) {
+    name = {};
+    size = sizeof name;
+    return sys::getpeername(link_fd, &name, &size) == 0 && size > sizeof name.sun_family && size <= sizeof name;
 }
 
 bool uid_is_exact(uint32_t uid) {

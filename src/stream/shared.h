@@ -69,6 +69,7 @@ struct alignas(64) SharedHalf {
     std::atomic<uint32_t> opted_out;         ///< marked off, under a process-wide opt-in
     std::atomic<uint32_t> peer_left;         ///< see leave.cpp
     std::atomic<uint32_t> shut_for_reading;  ///< shutdown(SHUT_RD), also as a part of SHUT_RDWR
+    std::atomic<int> sign;                   ///< ours is given: what the switches were before, see proof.cpp
     std::atomic<uint32_t> broken;            ///< the peer wrote nonsense into the segment
     std::atomic<uint64_t> receive_size;      ///< what SO_RCVBUF adds to the peer's limit; 0: never set
     std::atomic<int64_t> receive_timeout;    ///< SO_RCVTIMEO, nanoseconds; kForever for none
