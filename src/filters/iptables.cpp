@@ -134,7 +134,7 @@ void judge_table(const char* table, const unsigned char* blob, size_t size, cons
 
 template <typename Family> void ask_table(int fd, const char* table, Findings& findings) {
     typename Family::Info info{};
-    snprintf(info.name, sizeof info.name, "%s", table);
+    snprintf(info.name, sizeof info.name, "%.31s", table);
     socklen_t length = sizeof info;
     long result = sys::getsockopt(fd, Family::kLevel, Family::kGetInfo, &info, &length);
     if (result < 0) {
@@ -150,7 +150,7 @@ template <typename Family> void ask_table(int fd, const char* table, Findings& f
         return;
     }
     auto* const entries = static_cast<typename Family::Entries*>(memory);
-    snprintf(entries->name, sizeof entries->name, "%s", table);
+    snprintf(entries->name, sizeof entries->name, "%.31s", table);
     entries->size = info.size;
     length = static_cast<socklen_t>(all);
     result = sys::getsockopt(fd, Family::kLevel, Family::kGetEntries, entries, &length);
