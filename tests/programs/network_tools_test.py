@@ -44,7 +44,7 @@ class Iperf(Compared):
                     # What was in flight when the time was up is not counted by the receiver: buffers at most.
                     self.assertGreaterEqual(sums[0], sent - 40_000_000 if LONG else 1)
                     self.assertLessEqual(sums[0], sent)
-            self.holds_again(server, before, 2)
+            self.holds_again(server, before)
             return results
 
         self.compare(scenario, fused=8)
