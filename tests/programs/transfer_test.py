@@ -125,7 +125,7 @@ class Git(Compared):
 
         # The daemon executes `git upload-pack` with the connection as its standard input and output.
         self.compare(scenario, fused=0)
-        self.compare(scenario, fused=3, options=["--threshold", "0"], lanes=("both",))
+        self.compare(scenario, fused=1, options=["--threshold", "0"], lanes=("both",))
 
 
 class Ssh(Compared):
