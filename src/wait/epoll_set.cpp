@@ -203,8 +203,10 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
             interest->slot = stream->slot;
             interest->generation = stream->generation;
             stream->set_entries.fetch_add(1, std::memory_order_relaxed);
-            unregistered_ = true;
         }
+        // One that was taken out before the first sleep after its claim was passed over then.
+        if (!interest->registered)
+            unregistered_ = true;
         interest->dormant = false;
         change_managed(1);
     } else if (!known) {

@@ -137,8 +137,11 @@ bool EpollSet::register_streams() {
         const int fd = hot_[i];
         Interest& interest = *interests_.find(fd);
         Stream& stream = stream_at(interest.slot);
-        if (!interest.registered && stream.generation == interest.generation && stream.segment)
-            all = register_one(fd, interest, stream) && all;
+        if (interest.registered || stream.generation != interest.generation)
+            continue;
+        // Claimed and without a segment: another thread is about to install it. To sleep now would be to
+        // sleep without this stream.
+        all = stream.segment && register_one(fd, interest, stream) && all;
     }
     unregistered_ = !all;
     return all;

@@ -263,6 +263,54 @@ TEST_F(EpollSetTest, ASleeperIsWokenByBytesAndByNewEntries) {
     }
 }
 
+TEST_F(EpollSetTest, ASleeperThatComesBetweenTheClaimAndTheSegment) {
+    StreamPair pair(100);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN | EPOLLET, 7), 0);
+    std::vector<epoll_event> seen;
+    std::thread waiter([&] { seen = wait(5000); });
+    sys::sleep_ns(20 * kMs);
+    // What a hand-over does first; for this long the thread finds the entry here and no segment yet.
+    ASSERT_TRUE(set->claim(pair.acceptor(), pair.acceptor_fd()));
+    sys::sleep_ns(20 * kMs);
+    const std::vector<char> bytes(200, 'b');
+    const int64_t start = now_ns();
+    ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 200);
+    // Receiving fuses it, as any other thread's call would.
+    std::vector<char> got(200);
+    ASSERT_EQ(door_receive(pair.acceptor_fd(), got.data(), got.size(), MSG_WAITALL), 200);
+    EXPECT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "c", 1), 1);
+    waiter.join();
+    EXPECT_LT(now_ns() - start, 2000 * kMs);
+    ASSERT_EQ(seen.size(), 1U);
+    EXPECT_EQ(seen[0].data.u64, 7U);
+}
+
+TEST_F(EpollSetTest, AnEntryTakenOutBeforeTheFirstSleepComesBack) {
+    StreamPair pair(100);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN), 0);
+    const std::vector<char> bytes(200, 'b');
+    std::vector<char> got(200);
+    ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 200);
+    ASSERT_EQ(door_receive(pair.acceptor_fd(), got.data(), got.size(), MSG_WAITALL), 200);
+    ASSERT_TRUE(pair.settle());
+    // Another stream makes the set sleep while this one is out.
+    StreamPair other;
+    ASSERT_TRUE(other.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, other.acceptor_fd(), EPOLLIN), 0);
+    ASSERT_EQ(control(EPOLL_CTL_DEL, pair.acceptor_fd()), 0);
+    EXPECT_EQ(one(20), 0U);
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN), 0);
+    std::thread sender([&] {
+        sys::sleep_ns(50 * kMs);
+        door_send(pair.connector_fd(), "x", 1);
+    });
+    const int64_t start = now_ns();
+    EXPECT_EQ(one(5000), static_cast<uint32_t>(EPOLLIN));
+    EXPECT_LT(now_ns() - start, 2000 * kMs);
+    sender.join();
+}
+
 TEST_F(EpollSetTest, TwoEntriesOfOneStream) {
     StreamPair pair;
     ASSERT_TRUE(pair.settle());

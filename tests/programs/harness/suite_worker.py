@@ -70,7 +70,9 @@ def only(suite: unittest.TestSuite, wanted: set[str]) -> unittest.TestSuite:
     return kept
 
 
-suite = unittest.defaultTestLoader.loadTestsFromName(MODULE)
-result = Outcomes()
-only(suite, set(WANTED)).run(result)
-result.say("end", "end")
+# Python's multiprocessing imports this script again in the processes that it spawns.
+if __name__ == "__main__":
+    suite = unittest.defaultTestLoader.loadTestsFromName(MODULE)
+    result = Outcomes()
+    only(suite, set(WANTED)).run(result)
+    result.say("end", "end")
