@@ -2,9 +2,13 @@
 // command names them all.
 #include "cli/config.h"
 
+#include <arpa/inet.h>
+#include <pwd.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -40,10 +44,12 @@ public:
                 config.spin = spin(value, "spin");
             else if (key == "threshold")
                 config.threshold = threshold(value, "threshold");
+            else if (key == "assume")
+                config.assume = one_of(value, "assume", {"fuse", "strict"});
             else if (key == "rule")
                 rules(value, config);
             else
-                unknown(key, {"spin", "threshold", "rule"}, "at the top");
+                unknown(key, {"spin", "threshold", "assume", "rule"}, "at the top");
         }
         if (config.rules.size() > kMostRules)
             mistake(root.source(),
@@ -147,22 +153,33 @@ private:
                 rule.program = program(value);
             else if (key == "port")
                 rule.port = port(value);
+            else if (key == "user")
+                rule.user = user(value);
+            else if (key == "address")
+                rule.address = address(value);
             else if (key == "lane")
-                rule.lane = lane(value);
+                rule.lane = one_of(value, "lane", {"on", "off"});
             else if (key == "spin")
                 rule.spin = spin(*(spin_value = &value), "spin");
             else if (key == "threshold")
                 rule.threshold = threshold(value, "threshold");
             else
-                unknown(key, {"program", "port", "lane", "spin", "threshold"}, "in a rule");
+                unknown(key, {"program", "port", "user", "address", "lane", "spin", "threshold"},
+                        "in a rule");
         }
         // A rule that decides nothing is a rule that somebody forgot to finish.
         if (!table.contains("lane") && !table.contains("spin") && !table.contains("threshold"))
             mistake(table.source(), "a rule that decides nothing; expected lane, spin or threshold in it");
-        if (spin_value != nullptr && table.contains("port"))
-            mistake(spin_value->source(),
-                    "spin in a rule with a port; a process spins or does not, whatever the port: "
-                    "expected it in a rule without one");
+        for (const char* const narrower : {"port", "user", "address"})
+            if (spin_value != nullptr && table.contains(narrower))
+                mistake(
+                    spin_value->source(),
+                    fmt::format("spin in a rule with {0} {1}; a process spins or does not, whatever the {1}: "
+                                "expected it in a rule without one",
+                                narrower[0] == 'p'   ? "a"
+                                : narrower[0] == 'u' ? "a"
+                                                     : "an",
+                                narrower));
         return rule;
     }
 
@@ -184,12 +201,54 @@ private:
         return std::nullopt;
     }
 
-    std::optional<std::string> lane(const toml::node& value) {
+    std::optional<std::string> one_of(const toml::node& value, const char* name,
+                                      const std::array<std::string, 2>& words) {
         const auto* text = value.as_string();
-        if (text != nullptr && (text->get() == "on" || text->get() == "off"))
+        if (text != nullptr && (text->get() == words[0] || text->get() == words[1]))
             return text->get();
-        wrong(value, "lane", "\"on\" or \"off\"");
+        wrong(value, name, fmt::format("\"{}\" or \"{}\"", words[0], words[1]));
         return std::nullopt;
+    }
+
+    std::optional<uint32_t> user(const toml::node& value) {
+        if (const auto* number = value.as_integer();
+            number != nullptr && number->get() >= 0 && number->get() < UINT32_MAX)
+            return static_cast<uint32_t>(number->get());
+        if (const auto* text = value.as_string())
+            if (const passwd* const entry = getpwnam(text->get().c_str()))
+                return entry->pw_uid;
+        wrong(value, "user", "the name of a user of this host, or a number");
+        return std::nullopt;
+    }
+
+    /// An address, or a prefix of it: 127.0.0.1, 10.0.0.0/8, ::1.
+    std::optional<std::string> address(const toml::node& value) {
+        constexpr const char* kExpected = "an IPv4 or IPv6 address, with /BITS or without";
+        const auto* text = value.as_string();
+        if (text == nullptr) {
+            wrong(value, "address", kExpected);
+            return std::nullopt;
+        }
+        const size_t slash = text->get().find('/');
+        const std::string plain = text->get().substr(0, slash);
+        std::array<unsigned char, 16> bytes{};
+        const bool v4 = inet_pton(AF_INET, plain.c_str(), bytes.data()) == 1;
+        const bool v6 = !v4 && inet_pton(AF_INET6, plain.c_str(), bytes.data()) == 1;
+        const unsigned long most = v4 ? 32 : 128;
+        unsigned long bits = most;
+        char* end = nullptr;
+        if (slash != std::string::npos)
+            bits = strtoul(text->get().c_str() + slash + 1, &end, 10);
+        const bool good = slash == std::string::npos ||
+                          (isdigit(static_cast<unsigned char>(text->get()[slash + 1])) != 0 && *end == 0);
+        if ((!v4 && !v6) || !good || bits > most) {
+            wrong(value, "address", kExpected);
+            return std::nullopt;
+        }
+        std::string encoded = v4 ? "4/" : "6/";
+        for (size_t i = 0; i < (v4 ? 4 : 16); ++i)
+            encoded += fmt::format("{:02x}", bytes.at(i));
+        return fmt::format("{}/{}", encoded, bits);
     }
 
     const std::string& file_;
@@ -235,11 +294,17 @@ std::string compile_rules(const Config& config, bool leave_out_spin, bool leave_
         all += fmt::format("{}{}:{}:{}:{}:{}", all.empty() ? "" : ";", rule.program.value_or("*"),
                            rule.port ? std::to_string(*rule.port) : "*", rule.lane.value_or("-"),
                            spin ? *rule.spin : "-", threshold ? std::to_string(*rule.threshold) : "-");
+        if (rule.user || rule.address)
+            all += fmt::format(":{}:{}", rule.user ? std::to_string(*rule.user) : "*",
+                               rule.address.value_or("*"));
     };
     for (const Rule& rule : config.rules)
         add(rule);
     // The file's own defaults come last, where every rule has had its say.
-    add({.program = {}, .port = {}, .lane = {}, .spin = config.spin, .threshold = config.threshold});
+    Rule defaults;
+    defaults.spin = config.spin;
+    defaults.threshold = config.threshold;
+    add(defaults);
     return all;
 }
 

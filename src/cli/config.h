@@ -3,10 +3,13 @@
 //
 //     spin = "auto"            # "off", "auto" or microseconds
 //     threshold = 2048         # bytes a connection carries before it is moved over
+//     assume = "fuse"          # or "strict": what is taken for granted of packet filters that cannot be seen
 //
 //     [[rule]]                 # the first rule that matches and names a field decides it
 //     program = "redis-server" # base name of argv[0]; absent: every program
 //     port = 6379              # the listening side's; absent: every port
+//     user = "redis"           # that the process runs as, a name or a number; absent: every user
+//     address = "127.0.0.0/8"  # the listening side's; absent: every address
 //     lane = "on"              # or "off"
 //     threshold = 0
 #pragma once
@@ -24,14 +27,17 @@ namespace loopfast::cli {
 struct Rule {
     std::optional<std::string> program;
     std::optional<uint16_t> port;
-    std::optional<std::string> lane;  ///< "on" or "off"
-    std::optional<std::string> spin;  ///< as LOOPFAST_SPIN takes it
+    std::optional<uint32_t> user;
+    std::optional<std::string> address;  ///< as LOOPFAST_RULES has it: 4/7f000000/8
+    std::optional<std::string> lane;     ///< "on" or "off"
+    std::optional<std::string> spin;     ///< as LOOPFAST_SPIN takes it
     std::optional<uint64_t> threshold;
 };
 
 struct Config {
     std::optional<std::string> spin;
     std::optional<uint64_t> threshold;
+    std::optional<std::string> assume;  ///< "fuse" or "strict"
     std::vector<Rule> rules;
 };
 

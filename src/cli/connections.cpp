@@ -110,7 +110,8 @@ private:
 
     void fill(const SharedHalf& shared, ConnectionStatus& status) {
         const auto role = static_cast<Role>(shared.role.load());
-        const bool ring = shared.out_lane == Lane::kRing && shared.in_lane == Lane::kRing;
+        const bool ring = shared.out_lane == Lane::kRing && shared.in_lane == Lane::kRing &&
+                          shared.state != State::kKernel && shared.peer_left == 0;
         const auto reason = static_cast<int>(shared.reason.load());
         status.local = format_endpoint(shared.local);
         status.peer = format_endpoint(shared.remote);

@@ -177,7 +177,7 @@ private:
         if (file.empty())
             return good("configuration", "none, defaults hold");
         try {
-            read_config(file);
+            assume_ = read_config(file).assume.value_or(assume_);
             good("configuration", file);
         } catch (const Failure& failure) {
             forbids("configuration", failure.what(), "`loopfast run` will not start with it.");
@@ -294,8 +294,8 @@ private:
         if (!state.everywhere.any() && !by_group && hidden.empty())
             good("filters", "nothing looks at loopback packets");
         if (!guarded && !hidden.empty()) {
-            const char* const assume = getenv("LOOPFAST_ASSUME");
-            const bool strict = assume != nullptr && strcmp(assume, "strict") == 0;
+            const char* const said = getenv("LOOPFAST_ASSUME");
+            const bool strict = (said != nullptr && *said != 0 ? said : assume_) == "strict";
             const auto text = fmt::format("this user may not ask about: {}; no guard runs", hidden);
             const char* const advice = "Run `loopfast guard` as root (loopfast-guard.service).";
             if (strict)
@@ -373,6 +373,7 @@ private:
     const DoctorOptions& options_;
     std::string process_;
     uint64_t cookie_ = 0;
+    std::string assume_ = "fuse";  ///< what the configuration file says
     std::vector<Check> checks_;
 };
 

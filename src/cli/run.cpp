@@ -78,6 +78,11 @@ Environment make_environment(const RunOptions& options, const std::string& libra
                                           options.threshold ? "--threshold" : "LOOPFAST_THRESHOLD", threshold,
                                           kThresholdExpected));
 
+    const std::string assume = variable("LOOPFAST_ASSUME");
+    if (!assume.empty() && assume != "fuse" && assume != "strict")
+        throw Failure(kUsage,
+                      fmt::format("LOOPFAST_ASSUME is \"{}\"; expected \"fuse\" or \"strict\"", assume));
+
     Environment environment{{"LD_PRELOAD", preload_list(library)}, {"LOOPFAST", "on"}};
     if (!spin.empty())
         environment.emplace_back("LOOPFAST_SPIN", spin);
@@ -90,7 +95,10 @@ Environment make_environment(const RunOptions& options, const std::string& libra
     if (!config.empty()) {
         environment.emplace_back("LOOPFAST_CONFIG", absolute(config));
         // Read in any case: a mistake is worth knowing of even where the environment has rules already.
-        const std::string rules = compile_rules(read_config(config), !spin.empty(), !threshold.empty());
+        const Config settings = read_config(config);
+        const std::string rules = compile_rules(settings, !spin.empty(), !threshold.empty());
+        if (settings.assume && assume.empty())
+            environment.emplace_back("LOOPFAST_ASSUME", *settings.assume);
         if (variable("LOOPFAST_RULES").empty() || options.config)
             environment.emplace_back("LOOPFAST_RULES", rules);
     }

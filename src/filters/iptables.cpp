@@ -132,34 +132,28 @@ void judge_table(const char* table, const unsigned char* blob, size_t size, cons
     }
 }
 
-template <typename Family> void ask_table(int fd, const char* table, Findings& findings) {
+/// @return 0, or -errno: -EAGAIN when the table was changed between the two questions.
+template <typename Family> long ask_table(int fd, const char* table, Findings& findings) {
     typename Family::Info info{};
     snprintf(info.name, sizeof info.name, "%.31s", table);
     socklen_t length = sizeof info;
     long result = sys::getsockopt(fd, Family::kLevel, Family::kGetInfo, &info, &length);
-    if (result < 0) {
-        findings.add(Kind::kIptables, "%s (legacy): table %s cannot be read (error %ld)", Family::kTool,
-                     table, -result);
-        return;
-    }
+    if (result < 0)
+        return result;
     const size_t all = sizeof(typename Family::Entries) + info.size;
     void* const memory = sys::mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sys::mmap_failed(memory)) {
-        findings.add(Kind::kIptables, "%s (legacy): table %s is too large to be judged", Family::kTool,
-                     table);
-        return;
-    }
+    if (sys::mmap_failed(memory))
+        return -ENOMEM;
     auto* const entries = static_cast<typename Family::Entries*>(memory);
     snprintf(entries->name, sizeof entries->name, "%.31s", table);
     entries->size = info.size;
     length = static_cast<socklen_t>(all);
     result = sys::getsockopt(fd, Family::kLevel, Family::kGetEntries, entries, &length);
-    if (result < 0)  // -EAGAIN: it changed between the two questions
-        findings.add(Kind::kIptables, "%s (legacy): table %s is being changed", Family::kTool, table);
-    else
+    if (result == 0)
         judge_table<Family>(table, reinterpret_cast<const unsigned char*>(entries->entrytable), info.size,
                             info, findings);
     sys::munmap(memory, all);
+    return result;
 }
 
 template <typename Family> Sight ask_family(Findings& findings) {
@@ -178,8 +172,16 @@ template <typename Family> Sight ask_family(Findings& findings) {
     Sight sight = Sight::kSeen;
     for (char *name = names, *end = nullptr; (end = strchr(name, '\n')) != nullptr; name = end + 1) {
         *end = 0;
-        if (strcmp(name, "nat") != 0)
-            ask_table<Family>(fd, name, findings);
+        if (strcmp(name, "nat") == 0)
+            continue;
+        long result = -EAGAIN;
+        for (int attempt = 0; attempt < 5 && result == -EAGAIN; ++attempt)
+            result = ask_table<Family>(fd, name, findings);
+        if (result == -EPERM)
+            sight = Sight::kNotPermitted;
+        else if (result < 0 && result != -ENOENT)  // gone meanwhile
+            findings.add(Kind::kIptables, "%s (legacy): table %s cannot be read (error %ld)", Family::kTool,
+                         name, -result);
     }
     sys::close(fd);
     return sight;

@@ -4,10 +4,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/cpu.h"
 #include "base/log.h"
+#include "base/syscall.h"
 
 extern char* program_invocation_short_name;
 
@@ -20,6 +22,11 @@ constexpr int kMostRules = 64;
 struct Rule {
     bool any_port;
     uint16_t port;
+    bool any_user;
+    uint64_t user;
+    uint16_t family;  ///< AF_INET or AF_INET6; 0: any address
+    unsigned char address[16];
+    unsigned char bits;
     enum : unsigned char { kUnsaid, kOn, kOff } lane;
     bool has_threshold;
     uint64_t threshold;
@@ -53,21 +60,52 @@ struct Field {
     int size;
 };
 
-/// One rule: five fields. A malformed one is dropped: the command line has checked them before, and a
-/// library inside a server has nobody to complain to but the log.
+int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+
+/// "4/7f000000/8": the family, all of the address in hexadecimal, how many of its bits count. Text of another
+/// form is refused, since a rule that is taken for a wider one than it is would be a mistake.
+bool parse_address(const char* text, int size, Rule& rule) {
+    const int bytes = size > 2 && text[0] == '4' ? 4 : size > 2 && text[0] == '6' ? 16 : 0;
+    uint64_t bits = 0;
+    if (bytes == 0 || text[1] != '/' || size < 4 + 2 * bytes || text[2 + 2 * bytes] != '/' ||
+        !parse_number(text + 3 + 2 * bytes, size - 3 - 2 * bytes, bits) ||
+        bits > 8U * static_cast<unsigned>(bytes))
+        return false;
+    for (int i = 0; i < bytes; ++i) {
+        const int high = digit(text[2 + 2 * i]);
+        const int low = digit(text[3 + 2 * i]);
+        if (high < 0 || low < 0)
+            return false;
+        rule.address[i] = static_cast<unsigned char>(high << 4 | low);
+    }
+    rule.family = bytes == 4 ? AF_INET : AF_INET6;
+    rule.bits = static_cast<unsigned char>(bits);
+    return true;
+}
+
+bool in_prefix(const Rule& rule, const unsigned char* address) {
+    const int whole = rule.bits / 8;
+    const auto mask = static_cast<unsigned char>(0xff00U >> (rule.bits % 8));
+    return memcmp(rule.address, address, static_cast<size_t>(whole)) == 0 &&
+           (rule.bits % 8 == 0 || ((rule.address[whole] ^ address[whole]) & mask) == 0);
+}
+
+/// One rule: five to seven fields. A malformed one is dropped: the command line has checked them before, and
+/// a library inside a server has nobody to complain to but the log.
 void parse_rule(const char* text, int size, const char* program, bool& spin_set) {
-    Field fields[5];
+    constexpr int kMostFields = 7;
+    Field fields[kMostFields];
     int count = 0;
     int start = 0;
     for (int i = 0; i <= size; ++i) {
         if (i < size && text[i] != ':')
             continue;
-        if (count == 5)
+        if (count == kMostFields)
             return;
         fields[count++] = {text + start, i - start};
         start = i + 1;
     }
-    if (count != 5)
+    if (count < 5)
         return;
     if (!equals(fields[0].text, fields[0].size, "*") && !equals(fields[0].text, fields[0].size, program))
         return;
@@ -79,10 +117,17 @@ void parse_rule(const char* text, int size, const char* program, bool& spin_set)
             return;
         rule.port = static_cast<uint16_t>(number);
     }
+    rule.any_user = count < 6 || equals(fields[5].text, fields[5].size, "*");
+    if (!rule.any_user && !parse_number(fields[5].text, fields[5].size, rule.user))
+        return;
+    if (count == 7 && !equals(fields[6].text, fields[6].size, "*") &&
+        !parse_address(fields[6].text, fields[6].size, rule))
+        return;
     rule.lane = equals(fields[2].text, fields[2].size, "on")    ? Rule::kOn
                 : equals(fields[2].text, fields[2].size, "off") ? Rule::kOff
                                                                 : Rule::kUnsaid;
-    if (!spin_set && rule.any_port) {  // spinning is a matter of the process, not of a port
+    // Spinning is a matter of the process, not of a port.
+    if (!spin_set && rule.any_port && rule.any_user && rule.family == 0) {
         const int64_t value = parse_spin(fields[3].text, fields[3].size);
         if (value >= 0) {
             spin = value;
@@ -141,16 +186,22 @@ void load_policy() {
                  static_cast<long long>(spin));
 }
 
-Decision decide(uint16_t port) {
-    Decision decision{on_by_default, default_threshold};
+Decision decide(uint16_t port, int family, const unsigned char* address) {
+    Decision decision{on_by_default, false, default_threshold};
     bool lane_said = false;
     bool threshold_said = false;
     for (int i = 0; i < rule_count; ++i) {
         const Rule& rule = rules[i];
         if (!rule.any_port && rule.port != port)
             continue;
+        // Asked each time: servers begin as root and go on as somebody else.
+        if (!rule.any_user && rule.user != static_cast<uint64_t>(sys::call(SYS_geteuid)))
+            continue;
+        if (rule.family != 0 && (rule.family != family || address == nullptr || !in_prefix(rule, address)))
+            continue;
         if (!lane_said && rule.lane != Rule::kUnsaid) {
             decision.on = rule.lane == Rule::kOn;
+            decision.forbidden = rule.lane == Rule::kOff;
             lane_said = true;
         }
         if (!threshold_said && rule.has_threshold) {
@@ -163,7 +214,7 @@ Decision decide(uint16_t port) {
 
 bool decide_needs_port() {
     for (int i = 0; i < rule_count; ++i)
-        if (!rules[i].any_port)
+        if (!rules[i].any_port || rules[i].family != 0)
             return true;
     return false;
 }

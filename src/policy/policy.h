@@ -3,9 +3,11 @@
 //     LOOPFAST=on|off            every TCP socket of the process opts in (off: only those that ask)
 //     LOOPFAST_SPIN=off|auto|N   how long a wait may poll shared memory before it sleeps, microseconds
 //     LOOPFAST_THRESHOLD=BYTES   bytes that a connection must have carried before it is moved over
-//     LOOPFAST_ASSUME=fuse|strict  what to take for granted of rules that this process cannot see
-//     LOOPFAST_RULES=...         program:port:lane:spin:threshold;... the first match decides each field;
-//                                "*" matches all, "-" leaves a field to the next rule
+//     LOOPFAST_ASSUME=fuse|strict  whether packet filters that this process cannot see are taken to be there
+//     LOOPFAST_RULES=...         program:port:lane:spin:threshold[:user[:address]];... the first match
+//     decides
+//                                each field; "*" matches all, "-" leaves a field to the next rule; a user is
+//                                a number, an address is 4/HEX/BITS or 6/HEX/BITS
 #pragma once
 
 #include <cstdint>
@@ -20,6 +22,7 @@ constexpr uint64_t kDefaultThreshold = 2048;
 /// What holds for one connection.
 struct Decision {
     bool on;
+    bool forbidden;      ///< a rule says "off": also for sockets that opted in by themselves
     uint64_t threshold;  ///< bytes
 };
 
@@ -27,10 +30,10 @@ struct Decision {
 void load_policy();
 
 /// What the process-wide settings say of a connection with this service port (of the listening side, host
-/// byte order).
-Decision decide(uint16_t port);
+/// byte order) and, where one is known, this address of the listening side (AF_INET or AF_INET6).
+Decision decide(uint16_t port, int family = 0, const unsigned char* address = nullptr);
 
-/// True when a rule names a port, so that decide() must be given the right one.
+/// True when a rule names a port or an address, so that decide() must be given the right one.
 bool decide_needs_port();
 
 /// True when some port may be opted in without being asked for.

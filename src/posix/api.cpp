@@ -72,7 +72,8 @@ LOOPFAST_PUBLIC int loopfast_lane(int fd) {
     const int error = errno;
     advance(*stream, fd);
     errno = error;
-    if (!stream->out_in_ring())
+    // What the peer left behind, and all that follows, goes over the kernel lane.
+    if (!stream->out_in_ring() || stream->shared->peer_left.load(std::memory_order_relaxed) != 0)
         return LOOPFAST_LANE_KERNEL;
     // The other direction has moved over once its cut was published. Acquire as in receive_some; nothing but
     // the word itself is used here.

@@ -24,7 +24,7 @@ namespace {
 
 bool internet(int family) { return family == AF_INET || family == AF_INET6; }
 
-/// The listening side's port decides which rules apply.
+/// The listening side's port and address decide which rules apply.
 Decision decision_for(int fd, Role role) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
@@ -34,14 +34,15 @@ Decision decision_for(int fd, Role role) {
                                                 : sys::getsockname(fd, address, &size);
     if (result < 0 || !to_endpoint(address, size, endpoint))
         return decide(0);
-    return decide(__builtin_bswap16(endpoint.port));
+    return decide(__builtin_bswap16(endpoint.port), endpoint.family, endpoint.ip);
 }
 
 /// Begins a connection on `stream` if it is opted in by itself or by the process.
 void begin(Stream& stream, int fd, Role role, bool marked) {
     SharedHalf& shared = *stream.shared;
     const Decision decision = decide_needs_port() ? decision_for(fd, role) : decide(0);
-    const bool on = (marked || decision.on) && shared.opted_out.load(std::memory_order_relaxed) == 0;
+    const bool on = (marked || decision.on) && !decision.forbidden &&
+                    shared.opted_out.load(std::memory_order_relaxed) == 0;
     if (on) {
         install_fault_handlers();
         begin_connection(stream, fd, role, marked ? 0 : decision.threshold);

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ SOON = 0.1
 #: captures are looked for every 20 ms, programs every 50 ms.
 SEEN = 0.25
 NOBODY = 65534
+#: IPv4 and TCP with timestamps; a large packet of lo has its headers once.
+HEADERS = 20 + 32
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -49,7 +52,8 @@ def load_rules(text: str) -> None:
 class Pair:
     """A process of pair.py."""
 
-    def __init__(self, case: Case, user: int | None = None, group: str | None = None, **environment: str) -> None:
+    def __init__(self, case: Case, user: int | None = None, group: str | None = None, front: tuple[str, ...] = (),
+                 **environment: str) -> None:
         def become() -> None:
             if group is not None:
                 Path(group, "cgroup.procs").write_text(str(os.getpid()))
@@ -61,7 +65,7 @@ class Pair:
         self.log = case.folder / f"pair-{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", str(HERE / "pair.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [*front, sys.executable, "-u", str(HERE / "pair.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, text=True, preexec_fn=become,
                 env={**clean_environment(), "LD_PRELOAD": str(LIBRARY), "LOOPFAST": "off", **environment})
         case.addCleanup(self.close)
@@ -144,3 +148,42 @@ def payload(counted: tuple[int, int], header: int) -> int:
 def nft_counted(table: str, chain: str) -> tuple[int, int]:
     found = re.search(r"counter packets (\d+) bytes (\d+)", run("nft", "list", "chain", *table.split(), chain))
     return int(found[1]), int(found[2])
+
+
+def clean() -> None:
+    """What a test that failed left behind must not fail the next one too."""
+    works("nft", "flush", "ruleset")
+    for tool in ("iptables-legacy", "ip6tables-legacy"):
+        if Path("/proc/net", tool.split("tables")[0] + "_tables_names").read_text():
+            works(tool, "-F")
+    works("tc", "qdisc", "del", "dev", "lo", "root")
+    works("tc", "qdisc", "del", "dev", "lo", "clsact")
+    works("ip", "xfrm", "policy", "flush")
+
+
+def captured(file: Path, port: int) -> int:
+    """Bytes of data to `port` in a capture, each counted once."""
+    data = file.read_bytes() if file.exists() else b""
+    if len(data) < 24:
+        return 0
+    link = struct.unpack_from("<I", data, 20)[0]
+    skip = {1: 14, 276: 20}[link]
+    total, at = 0, 24
+    seen: set[tuple[int, int]] = set()
+    while at + 16 <= len(data):
+        size = struct.unpack_from("<I", data, at + 8)[0]
+        packet = data[at + 16 + skip:at + 16 + size]
+        at += 16 + size
+        if at > len(data) or len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != 6:
+            continue
+        header = (packet[0] & 15) * 4
+        # A packet larger than 64 KiB - 1 has no length of its own.
+        length = struct.unpack_from(">H", packet, 2)[0] or len(packet)
+        tcp = packet[header:]
+        key = (struct.unpack_from(">H", tcp, 0)[0], struct.unpack_from(">I", tcp, 4)[0])
+        carried = length - header - (tcp[12] >> 4) * 4
+        # "any" sees each packet of lo on its way out and on its way in.
+        if struct.unpack_from(">H", tcp, 2)[0] == port and carried > 0 and key not in seen:
+            seen.add(key)
+            total += carried
+    return total

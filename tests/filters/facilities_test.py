@@ -7,38 +7,25 @@ from __future__ import annotations
 
 import os
 import signal
-import struct
 import subprocess
 import time
 import unittest
 from pathlib import Path
 
 import bpf
-from common import Case, Guard, NOBODY, Pair, SEEN, SOON, load_rules, main, nft_counted, payload, run, status, until, works
+from common import (Case, Guard, HEADERS, NOBODY, Pair, SEEN, SOON, captured, clean, load_rules, main, nft_counted,
+                    payload, run, status, until, works)
 
 MUCH = 1_000_000
-#: IPv4 and TCP with timestamps; a large packet of lo has its headers once.
-HEADERS = 20 + 32
 ETHERNET = 14
 
 
 class Facilities(Case):
     def setUp(self) -> None:
         super().setUp()
-        self.addCleanup(self.clean)
+        self.addCleanup(clean)
         self.guard = Guard(self)
         self.pair = Pair(self, user=NOBODY)
-
-    @staticmethod
-    def clean() -> None:
-        """What a test that failed left behind must not fail the next one too."""
-        works("nft", "flush", "ruleset")
-        for tool in ("iptables-legacy", "ip6tables-legacy"):
-            if Path("/proc/net", tool.split("tables")[0] + "_tables_names").read_text():
-                works(tool, "-F")
-        works("tc", "qdisc", "del", "dev", "lo", "root")
-        works("tc", "qdisc", "del", "dev", "lo", "clsact")
-        works("ip", "xfrm", "policy", "flush")
 
     def fused(self) -> int:
         new = self.pair.ask("new")
@@ -292,7 +279,7 @@ class Facilities(Case):
     def capture(self, device: str) -> None:
         file = self.folder / f"{device}.pcap"
         said = len(self.guard.said())
-        dump = subprocess.Popen(["tcpdump", "-i", device, "-U", "-B", "65536", "-w", str(file), "-y", "EN10MB" if device == "lo"
+        dump = subprocess.Popen(["tcpdump", "-i", device, "-U", "--immediate-mode", "-B", "65536", "-w", str(file), "-y", "EN10MB" if device == "lo"
                                  else "LINUX_SLL2", "tcp", "dst", "port", str(self.pair.port)],
                                 stderr=subprocess.PIPE, text=True)
         self.addCleanup(lambda: dump.poll() is not None or dump.kill() or dump.wait())
@@ -319,7 +306,7 @@ class Facilities(Case):
         self.pair.ask("send", connection, MUCH)
         file = self.folder / "later.pcap"
         said = len(self.guard.said())
-        dump = subprocess.Popen(["tcpdump", "-i", "lo", "-U", "-B", "65536", "-w", str(file), "tcp", "dst", "port",
+        dump = subprocess.Popen(["tcpdump", "-i", "lo", "-U", "--immediate-mode", "-B", "65536", "-w", str(file), "tcp", "dst", "port",
                                  str(self.pair.port)], stderr=subprocess.DEVNULL)
         self.addCleanup(lambda: dump.poll() is not None or dump.kill() or dump.wait())
         self.guard.wait_for("capture: ", said)
@@ -378,34 +365,6 @@ class Facilities(Case):
             result = self.pair.ask("load", "off")
         self.assertEqual(result["problem"], "")
         self.assertGreater(result["left"], 0, result)
-
-
-def captured(file: Path, port: int) -> int:
-    """Bytes of data to `port` in a capture, each counted once."""
-    data = file.read_bytes() if file.exists() else b""
-    if len(data) < 24:
-        return 0
-    link = struct.unpack_from("<I", data, 20)[0]
-    skip = {1: 14, 276: 20}[link]
-    total, at = 0, 24
-    seen: set[tuple[int, int]] = set()
-    while at + 16 <= len(data):
-        size = struct.unpack_from("<I", data, at + 8)[0]
-        packet = data[at + 16 + skip:at + 16 + size]
-        at += 16 + size
-        if at > len(data) or len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != 6:
-            continue
-        header = (packet[0] & 15) * 4
-        # A packet larger than 64 KiB - 1 has no length of its own.
-        length = struct.unpack_from(">H", packet, 2)[0] or len(packet)
-        tcp = packet[header:]
-        key = (struct.unpack_from(">H", tcp, 0)[0], struct.unpack_from(">I", tcp, 4)[0])
-        carried = length - header - (tcp[12] >> 4) * 4
-        # "any" sees each packet of lo on its way out and on its way in.
-        if struct.unpack_from(">H", tcp, 2)[0] == port and carried > 0 and key not in seen:
-            seen.add(key)
-            total += carried
-    return total
 
 
 if __name__ == "__main__":

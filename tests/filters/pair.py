@@ -9,6 +9,8 @@ arguments, each answer one line of JSON:
     pull N BYTES SECONDS   receives so many, checked, or what comes in that time
     look N           lanes and reasons now
     load on|off      a thread that streams over a connection of its own both ways and checks every byte
+    filter N         gives the accepted end a socket filter that lets everything pass
+    listener         gives the listener one; what it accepts inherits it
     close N
 """
 
@@ -37,6 +39,12 @@ def pattern(offset: int, size: int) -> bytes:
 
 def opt_in(sock: socket.socket) -> None:
     fcntl.ioctl(sock, SIO_LOOPBACK_FAST_PATH, struct.pack("i", 1))
+
+
+def attach_filter(sock: socket.socket) -> None:
+    code = struct.pack("HBBI", 0x06, 0, 0, 0xffffffff)  # return all of the packet
+    buffer = ctypes.create_string_buffer(code)
+    sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(buffer)))
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -186,6 +194,10 @@ def main() -> None:
                 answer = {"got": connections[int(words[1])].pull(int(words[2]), float(words[3]))}
             elif words[0] == "look":
                 answer = connections[int(words[1])].look()
+            elif words[0] == "filter":
+                attach_filter(connections[int(words[1])].other)
+            elif words[0] == "listener":
+                attach_filter(listener)
             elif words[0] == "close":
                 connections[int(words[1])].close()
             elif words == ["load", "on"]:
