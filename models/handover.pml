@@ -10,7 +10,7 @@
                 the stream. On x86-TSO plain stores wait in a store buffer (process `memory`) and a locked
                 instruction empties it first; the stores that Dekker's rule needs visible are locked ones.
    Left out     the sleep itself (arming.pml: a thread that sleeps on link and socket is woken by either), how
-                a ring works (ring.pml), proofs of identity, the comparison with the kernel's counters,
+                a ring works (ring.pml), what the proofs say (possession.pml: here two messages that pass), the comparison with the kernel's counters,
                 endings (death.pml), relatives after a fork (they forbid the hand-over).
    Proved       each byte arrives once and in order (assertions in the receivers); no thread is for ever in a
                 kernel receive or a wait while there are bytes for it: all come to their end (no invalid end
@@ -58,8 +58,8 @@ chan ring[2] = [RING] of { byte };
 /* The segment. */
 byte cut[2];
 bool confirmed;
-/* The link: the proposal lies on it; the connector has closed it. */
-bool proposal_sent;
+/* The link: the acceptor's hello, the connector's answer with its sign, the proposal. */
+bool hello_sent, sign_given, proposal_sent;
 
 /* SharedHalf of each end. */
 byte state[2];
@@ -217,7 +217,10 @@ inline setup_step() {
     atomic { if :: setup_owner[me] -> goto no_setup :: else -> setup_owner[me] = true fi }
     if
     :: me == CONNECTOR && state[me] == CANDIDATE -> state[me] = OFFERED
-    :: me == ACCEPTOR && state[me] == CANDIDATE && state[CONNECTOR] == OFFERED ->
+    :: me == ACCEPTOR && state[me] == CANDIDATE && state[CONNECTOR] == OFFERED && !hello_sent ->
+        hello_sent = true
+    :: me == CONNECTOR && state[me] == OFFERED && hello_sent && !sign_given -> sign_given = true
+    :: me == ACCEPTOR && state[me] == CANDIDATE && sign_given ->
         announce_pending();
         /* kernel_senders are looked at as well in the code; for the proposal that is not needed. */
         if

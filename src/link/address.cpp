@@ -111,21 +111,36 @@ char* endpoint_text(char* out, const Endpoint& endpoint) {
     return out;
 }
 
-}  // namespace
-
-void offer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size) {
-    // "\0loopfast/1/4/7f000001.c350-7f000001.18eb": the longest, for IPv6, has 89 bytes of the 107.
-    name = {};
-    name.sun_family = AF_UNIX;
-    char* out = name.sun_path + 1;
-    memcpy(out, "loopfast/1/", 11);
-    out += 11;
+/// "\0loopfast/2/4/7f000001.c350-7f000001.18eb": the longest, for IPv6, has 92 bytes of the 107.
+char* common_name(char* out, const Tuple& tuple) {
+    memcpy(out, "loopfast/", 9);
+    out += 9;
+    for (uint32_t digit = kLinkVersion >= 100 ? 100 : kLinkVersion >= 10 ? 10 : 1; digit != 0; digit /= 10)
+        *out++ = static_cast<char>('0' + kLinkVersion / digit % 10);
+    *out++ = '/';
     *out++ = tuple.connector.family == AF_INET ? '4' : '6';
     *out++ = '/';
     out = endpoint_text(out, tuple.connector);
     *out++ = '-';
-    out = endpoint_text(out, tuple.acceptor);
-    size = static_cast<socklen_t>(out - reinterpret_cast<char*>(&name));
+    return endpoint_text(out, tuple.acceptor);
+}
+
+}  // namespace
+
+void offer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size) {
+    name = {};
+    name.sun_family = AF_UNIX;
+    const char* const end = common_name(name.sun_path + 1, tuple);
+    size = static_cast<socklen_t>(end - reinterpret_cast<char*>(&name));
+}
+
+void answer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size) {
+    name = {};
+    name.sun_family = AF_UNIX;
+    char* end = common_name(name.sun_path + 1, tuple);
+    *end++ = '/';
+    *end++ = 'a';
+    size = static_cast<socklen_t>(end - reinterpret_cast<char*>(&name));
 }
 
 }  // namespace loopfast

@@ -24,6 +24,14 @@ struct Tuple {
     Endpoint acceptor;
 };
 
+/// The version of all that passes over a link, and of the proof. It is a part of the names, so that ends of
+/// different versions do not even meet. Tests build a library with another one.
+#ifndef LOOPFAST_LINK_VERSION
+#define LOOPFAST_LINK_VERSION 2
+#endif
+constexpr uint32_t kLinkVersion = LOOPFAST_LINK_VERSION;
+static_assert(kLinkVersion > 0 && kLinkVersion < 1000);
+
 /// Fills `endpoint` from a socket address. @return false for a family that is neither IPv4 nor IPv6.
 bool to_endpoint(const sockaddr* address, socklen_t size, Endpoint& endpoint);
 
@@ -36,7 +44,12 @@ bool is_loopback(const Endpoint& endpoint);
 /// True when `remote` is an address of this host, as seen from a socket whose own address is `local`.
 bool is_local(const Endpoint& local, const Endpoint& remote);
 
-/// The abstract name of the connection's offer; `size` is the length of the socket address to use.
+/// The abstract name of the connection's offer, on which its connector listens; `size` is the length of the
+/// socket address to use.
 void offer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size);
+
+/// The abstract name of the acceptor's end of the link. Each of the two names belongs to one socket at a time,
+/// by the kernel's rule; the proof of possession rests on that (link/possession.h).
+void answer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size);
 
 }  // namespace loopfast

@@ -38,6 +38,16 @@ void put_address(const Endpoint& endpoint, bool mapped, __be32 (&to)[4]) {
     }
 }
 
+/// The three switches of a sign.
+int sign_in(const Attributes& attributes) {
+    const Attribute found = attributes.find(INET_DIAG_SOCKOPT);
+    const auto options = found.as<inet_diag_sockopt>();
+    if (found.size < sizeof options)
+        return kNoSign;
+    return (options.mc_loop != 0 ? kSignLoop : 0) | (options.mc_all != 0 ? kSignAll : 0) |
+           (options.recverr_rfc4884 != 0 ? kSignErrors : 0);
+}
+
 bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped, SocketFacts& facts) {
     Request request{};
     request.header.nlmsg_len = sizeof request;
@@ -78,8 +88,9 @@ bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped
     const size_t before = NLMSG_LENGTH(sizeof found);
     const size_t end =
         header.nlmsg_len < static_cast<size_t>(size) ? header.nlmsg_len : static_cast<size_t>(size);
-    facts.cgroup =
-        end > before ? Attributes(answer + before, end - before).find(INET_DIAG_CGROUP_ID).as<uint64_t>() : 0;
+    const Attributes attributes(answer + before, end > before ? end - before : 0);
+    facts.cgroup = attributes.find(INET_DIAG_CGROUP_ID).as<uint64_t>();
+    facts.sign = sign_in(attributes);
     return true;
 }
 
@@ -121,6 +132,12 @@ bool credentials_of(int link_fd, Credentials& credentials) {
         return false;
     credentials = {found.pid, found.uid};
     return true;
+}
+
+bool peer_name_of(int link_fd, sockaddr_un& name, socklen_t& size) {
+    name = {};
+    size = sizeof name;
+    return sys::getpeername(link_fd, &name, &size) == 0 && size > sizeof name.sun_family && size <= sizeof name;
 }
 
 bool uid_is_exact(uint32_t uid) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "link/address.h"
+#include "link/possession.h"
 
 namespace loopfast {
 
@@ -14,12 +15,16 @@ struct SocketFacts {
     uint64_t cookie;  ///< the kernel's name for this very socket, never used again
     bool established;
     uint64_t cgroup;  ///< the control group it was made in; 0 where the kernel does not say
+    int sign;  ///< its sign, see possession.h; kNoSign where the kernel does not show it
 };
 
 /// Looks the socket with this local and remote address up in this process's network namespace, through
 /// sock_diag; needs no privilege. `socket_family` is the family of our own end: a dual-stack socket is
 /// found under IPv6. @return false when there is none.
 bool look_up_socket(const Endpoint& local, const Endpoint& remote, SocketFacts& facts);
+
+/// The name of the socket at the other end of a link; `size` as in offer_name. @return false when it has none.
+bool peer_name_of(int link_fd, sockaddr_un& name, socklen_t& size);
 
 /// The cookie of a socket of ours; 0 when the kernel has none to give.
 uint64_t cookie_of(int fd);

@@ -9,6 +9,7 @@
 
 #include "base/hidden.h"
 #include "base/syscall.h"
+#include "link/identity.h"
 
 namespace loopfast {
 
@@ -38,55 +39,74 @@ int take_offer_connection(int listener) {
     return fd < 0 ? -1 : hide(fd);
 }
 
-int find_offer(const Tuple& tuple) {
+Found find_offer(const Tuple& tuple, int& link) {
+    link = -1;
     const int fd = make_socket();
     if (fd < 0)
-        return -1;
+        return Found::kNoRoom;
     sockaddr_un name;
     socklen_t size;
+    // The answer's name first: the proof needs it to be held before the other end can be met.
+    answer_name(tuple, name, size);
+    if (sys::bind(fd, &name, size) < 0) {
+        sys::close(fd);
+        return Found::kTaken;
+    }
     offer_name(tuple, name, size);
     if (sys::connect(fd, &name, size) < 0) {
         sys::close(fd);
-        return -1;
+        return Found::kNobody;
     }
-    return hide(fd);
+    link = hide(fd);
+    return link < 0 ? Found::kNoRoom : Found::kYes;
 }
 
-bool send_proposal(int link, const Proposal& proposal, int segment_fd) {
-    iovec part{const_cast<Proposal*>(&proposal), sizeof proposal};
+bool comes_from_answerer(int link, const Tuple& tuple) {
+    sockaddr_un expected;
+    sockaddr_un found;
+    socklen_t expected_size;
+    socklen_t size;
+    answer_name(tuple, expected, expected_size);
+    return peer_name_of(link, found, size) && size == expected_size && memcmp(&found, &expected, size) == 0;
+}
+
+bool send_message(int link, const Message& message, int descriptor) {
+    iovec part{const_cast<Message*>(&message), sizeof message};
     alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &segment_fd, sizeof segment_fd);
-    return sys::sendmsg(link, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof proposal;
+    msghdr envelope{};
+    envelope.msg_iov = &part;
+    envelope.msg_iovlen = 1;
+    if (descriptor >= 0) {
+        envelope.msg_control = control;
+        envelope.msg_controllen = sizeof control;
+        cmsghdr* header = CMSG_FIRSTHDR(&envelope);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+    }
+    return sys::sendmsg(link, &envelope, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof message;
 }
 
-Received receive_proposal(int link, Proposal& proposal, int& segment_fd) {
-    segment_fd = -1;
-    iovec part{&proposal, sizeof proposal};
+Received receive_message(int link, Kind kind, Message& message, int& descriptor) {
+    descriptor = -1;
+    iovec part{&message, sizeof message};
     // Room for a few descriptors, so that a peer that sends more than one does not make the kernel hide the
     // fact; all of them are closed.
     alignas(cmsghdr) unsigned char control[CMSG_SPACE(8 * sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    const long size = sys::recvmsg(link, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    msghdr envelope{};
+    envelope.msg_iov = &part;
+    envelope.msg_iovlen = 1;
+    envelope.msg_control = control;
+    envelope.msg_controllen = sizeof control;
+    const long size = sys::recvmsg(link, &envelope, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (size == -EAGAIN || size == -EINTR)
         return Received::kNothing;
-    if (size == 0)  // a message with a descriptor has at least one byte
+    if (size == 0)  // a message has at least one byte
         return Received::kGone;
     int count = 0;
-    for (cmsghdr* header = size >= 0 ? CMSG_FIRSTHDR(&message) : nullptr; header != nullptr;
-         header = CMSG_NXTHDR(&message, header)) {
+    for (cmsghdr* header = size >= 0 ? CMSG_FIRSTHDR(&envelope) : nullptr; header != nullptr;
+         header = CMSG_NXTHDR(&envelope, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
         const size_t fds = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -94,17 +114,18 @@ Received receive_proposal(int link, Proposal& proposal, int& segment_fd) {
             int fd;
             memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
             if (count++ == 0)
-                segment_fd = fd;
+                descriptor = fd;
             else
                 sys::close(fd);
         }
     }
-    if (size == sizeof proposal && count == 1 && proposal.magic == kProposalMagic &&
-        proposal.version == kProposalVersion && proposal.size == sizeof proposal)
-        return Received::kProposal;
-    if (segment_fd >= 0)
-        sys::close(segment_fd);
-    segment_fd = -1;
+    if (size == sizeof message && count == (kind == kProposal ? 1 : 0) &&
+        (envelope.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0 && message.magic == kMessageMagic &&
+        message.version == kLinkVersion && message.kind == kind && message.segment_version == kSegmentVersion)
+        return Received::kMessage;
+    if (descriptor >= 0)
+        sys::close(descriptor);
+    descriptor = -1;
     return Received::kBad;
 }
 

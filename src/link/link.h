@@ -1,5 +1,6 @@
-// The link: an AF_UNIX stream connection between the two ends of one fused connection. It carries one
-// proposal with the segment's descriptor from the acceptor, then bells and single-byte notes both ways.
+// The link: an AF_UNIX stream connection between the two ends of one fused connection. It carries a hello from
+// the acceptor, the connector's answer, and the acceptor's proposal with the segment's descriptor; then bells
+// both ways.
 //
 // Nothing here ever blocks: every socket is non-blocking by flag of each call, and a peer can neither
 // change that nor make us wait for a half-sent message.
@@ -8,19 +9,31 @@
 #include <cstdint>
 
 #include "link/address.h"
+#include "segment/layout.h"
 
 namespace loopfast {
 
-/// What the acceptor sends, in one piece, together with the segment's descriptor.
-struct Proposal {
+/// One message of the handshake; each goes out in one piece.
+struct Message {
     uint64_t magic;
     uint32_t version;
-    uint32_t size;
-    uint64_t connector_cookie;  ///< of the connector's TCP socket, as sock_diag shows it to the acceptor
-    uint64_t acceptor_cookie;   ///< of the acceptor's own TCP socket
+    uint32_t kind;              ///< enum Kind
+    uint64_t connector_cookie;  ///< of the connector's TCP socket
+    uint64_t acceptor_cookie;   ///< of the acceptor's TCP socket
+    uint32_t segment_version;
+    uint32_t unused;
 };
-constexpr uint64_t kProposalMagic = 0x7266657231706f6c;
-constexpr uint32_t kProposalVersion = 1;
+enum Kind : uint32_t {
+    kHello = 1,  ///< acceptor: I have looked at your socket, and wait for its sign
+    kSigned,     ///< connector: I have looked at yours, and given my sign
+    kProposal    ///< acceptor: yours is proven, here is mine, and the segment
+};
+constexpr uint64_t kMessageMagic = 0x7266657231706f6c;
+
+/// Who looks at a pair of sockets from one of their ends says the same of both as the other end.
+inline Message message_of(Kind kind, uint64_t connector_cookie, uint64_t acceptor_cookie) {
+    return {kMessageMagic, kLinkVersion, kind, connector_cookie, acceptor_cookie, kSegmentVersion, 0};
+}
 
 /// The bytes that follow. What they say is never looked at: they wake, and nothing more.
 enum class Note : unsigned char {
@@ -34,16 +47,22 @@ int make_offer(const Tuple& tuple);
 /// Takes one connection to an offer. @return a hidden descriptor, or -1 when nobody is there.
 int take_offer_connection(int listener);
 
-/// Connects to the offer of `tuple`, if there is one. @return a hidden descriptor, or -1.
-int find_offer(const Tuple& tuple);
+enum class Found { kYes, kNobody, kTaken, kNoRoom };
+/// Takes the answer's name and connects to the offer of `tuple`, if there is one; `link` is a hidden
+/// descriptor then. kTaken: somebody holds the answer's name already.
+Found find_offer(const Tuple& tuple, int& link);
 
-bool send_proposal(int link, const Proposal& proposal, int segment_fd);
+/// Whether the socket at the other end of `link` is the one that holds the answer's name of `tuple`.
+bool comes_from_answerer(int link, const Tuple& tuple);
 
-enum class Received { kNothing, kProposal, kGone, kBad };
-/// Receives a proposal and its descriptor (close-on-exec, to be closed by the caller). kGone: the peer hung
-/// up without a word. Anything else that is not a whole and well-formed proposal is kBad, and leaves no
-/// descriptor behind.
-Received receive_proposal(int link, Proposal& proposal, int& segment_fd);
+/// `descriptor` is -1 for the messages without one.
+bool send_message(int link, const Message& message, int descriptor);
+
+enum class Received { kNothing, kMessage, kGone, kBad };
+/// Receives a message of this kind, and the descriptor of a proposal (close-on-exec, to be closed by the
+/// caller). kGone: the peer hung up without a word. Anything else that is not a whole and well-formed message
+/// is kBad, and leaves no descriptor behind.
+Received receive_message(int link, Kind kind, Message& message, int& descriptor);
 
 enum class Sent { kYes, kFull, kNobody };
 /// Sends one note. A full queue swallows it; that cannot happen to a peer that drains as it must, see

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "policy/policy.h"
+#include "link/possession.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 
@@ -231,6 +232,9 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
 }  // namespace
 
 LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
+    if (belongs_to_sign(level, name)) [[unlikely]]
+        if (Stream* const stream = find_stream(fd))
+            keep_options_private(*stream);
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0)
         if (Stream* const stream = find_stream(fd))
@@ -239,6 +243,9 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
 }
 
 LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
+    if (belongs_to_sign(level, name)) [[unlikely]]
+        if (Stream* const stream = find_stream(fd))
+            keep_options_private(*stream);
     const int result = real::getsockopt(fd, level, name, value, size);
     if (result == 0 && level == SOL_TCP && name == TCP_INFO)
         if (Stream* const stream = fused_stream_of(find_stream(fd)))

@@ -21,7 +21,11 @@
 namespace loopfast {
 
 constexpr uint64_t kSegmentMagic = 0x3174736166706f6f;  // "oopfast1"
-constexpr uint32_t kSegmentVersion = 1;
+/// Of this layout and of what its words mean. Tests build a library with another one.
+#ifndef LOOPFAST_SEGMENT_VERSION
+#define LOOPFAST_SEGMENT_VERSION 1
+#endif
+constexpr uint32_t kSegmentVersion = LOOPFAST_SEGMENT_VERSION;
 constexpr size_t kControlSize = 4096;
 
 /// The small window, in which a ring lives while its reader keeps up: it stays in the cache.

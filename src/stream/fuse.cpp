@@ -16,6 +16,7 @@
 #include "link/link.h"
 #include "policy/policy.h"
 #include "stream/counters.h"
+#include "stream/proof.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
@@ -47,12 +48,6 @@ bool connected(Stream& stream, int fd) {
     return true;
 }
 
-Tuple tuple_of(const Stream& stream) {
-    const SharedHalf& shared = *stream.shared;
-    return stream.role == Role::kConnector ? Tuple{shared.local, shared.remote}
-                                           : Tuple{shared.remote, shared.local};
-}
-
 bool is_tcp(int fd) {
     int protocol = 0;
     socklen_t size = sizeof protocol;
@@ -74,22 +69,6 @@ bool eligible(Stream& stream, int fd) {
     if (reason != Reason::kNone)
         refuse(stream, reason);
     return reason == Reason::kNone;
-}
-
-/// Proof: the process at the other end of the link owns the other end of this very connection.
-bool prove_peer(Stream& stream, int fd, int link, SocketFacts& facts, Reason& reason) {
-    const SharedHalf& shared = *stream.shared;
-    Credentials credentials;
-    reason = Reason::kIdentity;
-    if (!same_namespace(fd, link)) {
-        reason = Reason::kNamespace;
-        return false;
-    }
-    if (!credentials_of(link, credentials) || !look_up_socket(shared.remote, shared.local, facts) ||
-        !facts.established || facts.uid != credentials.uid || !uid_is_exact(facts.uid))
-        return false;
-    stream.peer_pid = credentials.pid;
-    return true;
 }
 
 void install(Stream& stream, MappedSegment segment, int link) {
@@ -149,9 +128,9 @@ void refuse(Stream& stream, Reason reason) {
 }
 
 void withdraw_offer(Stream& stream) {
+    end_meeting(stream);
     // Exchanged: a thread that closes the descriptor may come on top of one that confirms.
     close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
-    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
     State offered = State::kOffered;
     stream.shared->state.compare_exchange_strong(offered, State::kCandidate, std::memory_order_seq_cst);
 }
@@ -191,50 +170,22 @@ void offer(Stream& stream, int fd) {
     stream.shared->state.store(State::kOffered, std::memory_order_seq_cst);
 }
 
-/// Connector: was the offer taken, and by whom?
+/// Connector: was the offer taken, and by whom? With a proven acceptor: take its proposal.
 void confirm(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
-    if (!scope.entered() || stream.state() != State::kOffered)
+    if (!scope.entered() || stream.state() != State::kOffered || meet_acceptor(stream, fd) != Met::kProven)
         return;
     SharedHalf& shared = *stream.shared;
-    Reason reason;
-    SocketFacts facts{};
-    const bool fresh = stream.pending_link.load(std::memory_order_relaxed) < 0;
-    if (fresh) {
-        const int taken = take_offer_connection(stream.offer);
-        if (taken < 0)
-            return;
-        stream.pending_link.store(taken, std::memory_order_relaxed);
-    }
-    const bool said_something = (sys::ready_now(stream.pending_link, POLLIN) & (POLLIN | POLLHUP)) != 0;
-    // Proven at the start, so that a stranger does not keep the real acceptor waiting, and anew when
-    // something was said: what was true of the connection then may not be now. Not at each call meanwhile,
-    // which a silent peer would make dear.
-    if ((fresh || said_something) && !prove_peer(stream, fd, stream.pending_link, facts, reason)) {
-        // A stranger got there first. The offer stands: the real acceptor may still come.
-        LOOPFAST_LOG("slot %u: the peer on the link is not the owner of the other end", stream.slot);
-        close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
-        return;
-    }
-    if (!said_something)
-        return;
     Exclusive exclusive(stream, fd, State::kOffered);
     if (!exclusive.granted())
         return;
-    Proposal proposal;
+    Message proposal;
     int memory = -1;
-    const Received received = receive_proposal(stream.pending_link, proposal, memory);
+    const Received received = receive_message(stream.pending_link, kProposal, proposal, memory);
     if (received == Received::kNothing)
         return;
-    if (received == Received::kGone) {
-        // The acceptor was not in a position to propose, another thread was inside a kernel call: it hung up
-        // and will come again.
-        close_hidden(stream.pending_link);
-        stream.pending_link = -1;
-        return;
-    }
     MappedSegment segment;
-    if (received == Received::kProposal && proposal.acceptor_cookie == facts.cookie && facts.cookie != 0 &&
+    if (received == Received::kMessage && proposal.acceptor_cookie == stream.peer_cookie &&
         proposal.connector_cookie == cookie_of(fd))
         segment = map_segment(memory);
     if (memory >= 0)
@@ -252,6 +203,7 @@ void confirm(Stream& stream, int fd) {
         return;
     }
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
+    end_meeting(stream);
     close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
     install(stream, segment, link);
     // Release pairs with the acquire in advance(): who sees this sees our options too.
@@ -265,60 +217,92 @@ void confirm(Stream& stream, int fd) {
     LOOPFAST_LOG("slot %u fused as connector, peer process %d", stream.slot, stream.peer_pid);
 }
 
-/// Acceptor: is there an offer for this connection? Then prove, and propose.
+/// Acceptor: is there an offer for this connection? Then say hello. @return false: not now.
 bool look(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
     SharedHalf& shared = *stream.shared;
     if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
         return true;
-    if (stream.kernel_readers.load(std::memory_order_relaxed) != 0 || count_holders(shared) != 1)
-        return false;  // not now; the next call looks again
+    if (count_holders(shared) != 1)
+        return false;
     if (!eligible(stream, fd))
         return true;
-    int link = find_offer(tuple_of(stream));
-    if (link < 0) {
+    int link = -1;
+    switch (find_offer(tuple_of(stream), link)) {
+    case Found::kNobody:
         shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
         return true;
+    case Found::kTaken:  // by a stranger, who has no other use for it than to keep us away
+    case Found::kNoRoom:
+        refuse(stream, Reason::kLimit);
+        return true;
+    case Found::kYes:
+        break;
     }
-    SocketFacts facts{};
     Reason reason;
-    if (!prove_peer(stream, fd, link, facts, reason)) {
+    if (!greet(stream, fd, link, reason)) {
         close_hidden(link);
         refuse(stream, reason);
         return true;
     }
-    Exclusive exclusive(stream, fd, State::kCandidate);
-    if (!exclusive.granted()) {
-        close_hidden(link);
-        return false;
-    }
-    if (!received_count_agrees(stream, fd)) {
-        close_hidden(link);
-        refuse(stream, Reason::kCounters);
-        exclusive.settle();
-        return true;
-    }
+    stream.pending_link.store(link, std::memory_order_relaxed);
+    return true;
+}
+
+/// Acceptor: makes the segment and sends it, with our sign, to the proven connector. The setup is ours alone.
+bool send_segment(Stream& stream, int fd) {
+    SharedHalf& shared = *stream.shared;
     int memory = -1;
     const MappedSegment segment = create_segment(capacity_for(shared), memory);
-    const Proposal proposal{kProposalMagic, kProposalVersion, sizeof(Proposal), facts.cookie, cookie_of(fd)};
-    bool good = static_cast<bool>(segment);
-    if (good) {
-        install(stream, segment, link);
-        good = send_proposal(link, proposal, memory);
-        sys::close(memory);
+    if (!segment)
+        return false;
+    const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
+    install(stream, segment, link);
+    const bool sent =
+        show_sign(stream, fd) &&
+        send_message(link, message_of(kProposal, stream.peer_cookie, cookie_of(fd)), memory);
+    sys::close(memory);
+    if (sent)
+        return true;
+    hide_sign(stream);
+    stream.link.store(-1, std::memory_order_relaxed);
+    unmap_segment(stream.segment);
+    close_hidden(link);
+    return false;
+}
+
+/// Acceptor: the connector on the pending link, is it proven? Then propose.
+void propose(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    SharedHalf& shared = *stream.shared;
+    if (!scope.entered() || stream.state() != State::kCandidate || stream.pending_link < 0)
+        return;
+    switch (meet_connector(stream, fd)) {
+    case Met::kNotYet:
+    case Met::kGone:  // it may come again: the next look will tell
+        return;
+    case Met::kStranger:
+        refuse(stream, Reason::kIdentity);
+        return;
+    case Met::kProven:
+        break;
     }
-    if (!good) {
-        stream.link.store(-1, std::memory_order_relaxed);
-        unmap_segment(stream.segment);
-        close_hidden(link);
+    if (!eligible(stream, fd))
+        return;
+    Exclusive exclusive(stream, fd, State::kCandidate);
+    if (!exclusive.granted())
+        return;  // not now; the next call comes here again
+    if (!received_count_agrees(stream, fd)) {
+        refuse(stream, Reason::kCounters);
+    } else if (!send_segment(stream, fd)) {
         refuse(stream, Reason::kLimit);
     } else {
+        stream.stage = Stage::kNobody;
         shared.state.store(State::kProposed, std::memory_order_seq_cst);
         attend(stream);
         LOOPFAST_LOG("slot %u proposed as acceptor, peer process %d", stream.slot, stream.peer_pid);
     }
     exclusive.settle();
-    return true;
 }
 
 }  // namespace
@@ -334,14 +318,14 @@ void after_kernel_call(Stream& stream, int fd) {
     const State state = stream.state();
     if (state == State::kOffered) {
         const uint32_t calls = ++stream.offer_calls;
-        if (calls <= 4 || (calls & (calls - 1)) == 0 || stream.pending_link >= 0)
+        if (stream.pending_link >= 0 ? meeting_due(stream) : calls <= 4 || (calls & (calls - 1)) == 0)
             confirm(stream, fd);
-        if (stream.pending_link >= 0 && stream.state() == State::kOffered &&
+        if (stream.stage == Stage::kProven && stream.state() == State::kOffered &&
             (stream.kernel_readers.load(std::memory_order_relaxed) |
              stream.kernel_senders.load(std::memory_order_relaxed)) != 0 &&
             stream.steps_aside < kStepsAside) {
-            // The acceptor waits, but another thread of ours is in the kernel. It comes out soon if it is
-            // busy, and confirms if we are not inside by then.
+            // The proven acceptor waits, but another thread of ours is in the kernel. It comes out soon if it
+            // is busy, and confirms if we are not inside by then.
             ++stream.steps_aside;
             sys::sleep_ns(50'000);
         }
@@ -359,6 +343,11 @@ void after_kernel_call(Stream& stream, int fd) {
     if (stream.role == Role::kConnector) {
         if (in > kOfferAfterReceiving + stream.threshold)
             offer(stream, fd);
+        return;
+    }
+    if (stream.pending_link >= 0) {
+        if (meeting_due(stream))
+            propose(stream, fd);
         return;
     }
     const uint64_t out = shared.kernel_out.load(std::memory_order_relaxed);
@@ -421,6 +410,7 @@ void advance(Stream& stream, int fd) {
                 refuse(stream, Reason::kPeerNotOptedIn);  // it was offered, and declined
             return;
         }
+        hide_sign(stream);
         if (shared.state.load(std::memory_order_relaxed) == State::kProposed) {
             shared.reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
             shared.state.store(State::kFused, std::memory_order_seq_cst);

@@ -79,6 +79,10 @@ uint32_t readiness(Stream& stream, int fd, Freshness freshness) {
     if (in_ring && stream.reader().available() >= (wanted > 0 ? wanted : 1))
         ready |= POLLIN | POLLRDNORM;
     ready |= kernel & (POLLIN | POLLRDNORM);  // the kernel lane's bytes, or the end
+    // SO_RCVLOWAT while bytes wait on both lanes: they count together.
+    if (wanted > 1 && (ready & POLLIN) == 0 && cut != kNoCut && !stream.in_in_ring() &&
+        bytes_waiting(stream, fd) >= wanted)
+        ready |= POLLIN | POLLRDNORM;
 
     if (shared.peer_left.load(std::memory_order_relaxed) != 0) {
         if (stream.writer().in_flight(true) == 0)

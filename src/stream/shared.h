@@ -70,6 +70,7 @@ struct alignas(64) SharedHalf {
     std::atomic<uint32_t> peer_left;         ///< see leave.cpp
     std::atomic<uint32_t> shut_for_reading;  ///< shutdown(SHUT_RD), also as a part of SHUT_RDWR
     std::atomic<uint32_t> ends_later;        ///< shut down for writing, but the kernel does not know it yet
+    std::atomic<int> sign;                   ///< ours is given: what the switches were before, see proof.cpp
     std::atomic<uint32_t> broken;            ///< the peer wrote nonsense into the segment
     std::atomic<uint64_t> receive_size;      ///< what SO_RCVBUF adds to the peer's limit; 0: never set
     std::atomic<int64_t> receive_timeout;    ///< SO_RCVTIMEO, nanoseconds; kForever for none

@@ -21,6 +21,14 @@ namespace loopfast {
 
 enum class Role : uint32_t { kNone, kConnector, kAcceptor };
 
+/// How far the meeting on a pending link has come, see proof.h.
+enum class Stage : uint32_t {
+    kNobody,
+    kMet,     ///< acceptor: hello was said; connector: waits for it
+    kSigned,  ///< connector: our sign is given
+    kProven   ///< the peer's sign was seen
+};
+
 /// The kernel has to be asked: an event came, or we changed something.
 constexpr uint32_t kUnknown = 1U << 31;
 
@@ -53,7 +61,13 @@ struct Stream {
     uint64_t cookie = 0;                  ///< of the kernel's socket, since the segment is there
     std::atomic<uint32_t> attended{0};    ///< the steward that watches the link, see attend()
     std::atomic<int> offer{-1};         ///< connector: the listening socket
-    std::atomic<int> pending_link{-1};  ///< connector: connected, proposal not complete yet
+    std::atomic<int> pending_link{-1};  ///< connected, nothing is shared yet
+    Stage stage = Stage::kNobody;       ///< of the meeting on it, see proof.h
+    int peer_sign = -1;                 ///< the peer's switches at our first look
+    uint64_t peer_cookie = 0;           ///< the peer's socket
+    uint32_t quiet_calls = 0;           ///< since something happened on the pending link
+    int sign_fd = -1;                   ///< the descriptor through which our sign was given
+    uint64_t sign_cookie = 0;           ///< and what it meant then
     uint64_t threshold = 0;
     std::atomic<uint64_t> next_look_in{0};
     std::atomic<uint64_t> next_look_out{0};
@@ -224,6 +238,9 @@ void advance(Stream& stream, int fd);
 void refuse(Stream& stream, Reason reason);
 /// Withdraws what was offered and not yet confirmed (before a fork, at close).
 void withdraw_offer(Stream& stream);
+/// The program looks at, or sets, one of the options that the sign of a proof uses: it finds its own values, and
+/// the proof ends without a result. See proof.h.
+void keep_options_private(Stream& stream);
 
 /// The scope of a call that may move bytes over the kernel lane outside our locks. While one is open no
 /// cut is made in its direction. `allowed` is false once the stream has a segment: then the call must be

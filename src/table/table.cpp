@@ -216,8 +216,10 @@ void before_fork() {
     for_each_stream([](Stream& stream) {
         // No other thread may be in the middle of fusing it: the child would have half of that.
         stream.held_for_fork = hold_setup(stream);
-        // An offer belongs to one process: who accepts its connection must be the one that confirms.
-        withdraw_offer(stream);
+        // An offer belongs to one process: who accepts its connection must be the one that confirms. A sign
+        // that goes with a proposal any relative can take back.
+        if (!stream.fused())
+            withdraw_offer(stream);
         // The child's place, held for it until it runs: the parent may close its own meanwhile.
         stream.shared->more_holders.fetch_add(1, std::memory_order_relaxed);
         stream.shared->had_relatives.store(1, std::memory_order_relaxed);

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "link/identity.h"
+#include "link/possession.h"
 
 namespace loopfast::hostile {
 
@@ -70,11 +71,18 @@ namespace {
 int link_socket() { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 }  // namespace
 
-int connect_link(const Tuple& tuple) {
+int connect_link(const Tuple& tuple, bool named) {
     sockaddr_un name;
     socklen_t size;
-    offer_name(tuple, name, size);
     const int fd = link_socket();
+    if (named) {
+        answer_name(tuple, name, size);
+        if (bind(fd, reinterpret_cast<sockaddr*>(&name), size) != 0) {
+            close(fd);
+            return -1;
+        }
+    }
+    offer_name(tuple, name, size);
     if (connect(fd, reinterpret_cast<sockaddr*>(&name), size) == 0)
         return fd;
     close(fd);
@@ -134,17 +142,56 @@ Attack::~Attack() {
             close(fd);
 }
 
-Proposal Attack::good_proposal() const {
-    SocketFacts facts{};
-    look_up_socket(tuple.connector, tuple.acceptor, facts);
-    return {kProposalMagic, kProposalVersion, sizeof(Proposal), facts.cookie, cookie_of(tcp)};
+Message Attack::good_message(Kind kind) const {
+    SocketFacts connector{};
+    SocketFacts acceptor{};
+    look_up_socket(tuple.connector, tuple.acceptor, connector);
+    look_up_socket(tuple.acceptor, tuple.connector, acceptor);
+    return message_of(kind, connector.cookie, acceptor.cookie);
+}
+
+namespace {
+/// One of those calls of the victim's at which it takes a step.
+void call(Victim& victim) { victim.ask("recv 1 64"); }  // MSG_DONTWAIT
+}  // namespace
+
+bool Attack::greet() {
+    if (link < 0)
+        link = connect_link(tuple);
+    if (link < 0 || !send_message(link, good_message(kHello), -1))
+        return false;
+    Message message{};
+    int none = -1;
+    for (int i = 0; i < 40; ++i) {
+        call(victim);
+        if (receive_message(link, kSigned, message, none) == Received::kMessage)
+            return true;
+    }
+    return false;
+}
+
+void Attack::sign() { give_sign(tcp, sign_of(tcp)); }
+
+bool Attack::take_hello() {
+    if (link < 0)
+        link = accept4(offer, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    Message message{};
+    int none = -1;
+    return link >= 0 && receive_message(link, kHello, message, none) == Received::kMessage;
 }
 
 int Attack::take_proposal() {
-    link = accept4(offer, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    Proposal proposal{};
+    if (!take_hello())
+        return -1;
+    sign();
+    send_message(link, good_message(kSigned), -1);
+    Message message{};
     int descriptor = -1;
-    receive_proposal(link, proposal, descriptor);
+    for (int i = 0; i < 40; ++i) {
+        call(victim);
+        if (receive_message(link, kProposal, message, descriptor) == Received::kMessage)
+            break;
+    }
     return descriptor;
 }
 
@@ -160,10 +207,8 @@ bool Attack::map(int descriptor) {
 
 bool Attack::fuse() {
     if (side == kVictimConnects) {
-        link = connect_link(tuple);
         const int made = Forged().make();
-        const Proposal proposal = good_proposal();
-        if (link < 0 || !map(made) || !send_raw(link, &proposal, sizeof proposal, {made}))
+        if (!shake_hands() || !map(made) || !send_message(link, good_message(kProposal), made))
             return false;
     } else {
         if (!map(take_proposal()))
@@ -173,7 +218,7 @@ bool Attack::fuse() {
     publish_cut();
     // A few calls of the victim's settle it; it looks at ever larger distances.
     for (int i = 0; i < 64; ++i) {
-        victim.ask("recv 1 64");  // MSG_DONTWAIT
+        call(victim);
         if (!theirs().producer.cut.load(std::memory_order_acquire).equals(kNoCut))
             return true;
     }

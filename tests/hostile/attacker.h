@@ -28,7 +28,8 @@ struct Forged {
 int plain_listen(uint16_t& port);
 /// Sends any bytes with any descriptors. @return whether the whole went out.
 bool send_raw(int link, const void* bytes, size_t size, const std::vector<int>& descriptors);
-int connect_link(const Tuple& tuple);
+/// `named`: from the name that an acceptor's link must have.
+int connect_link(const Tuple& tuple, bool named = true);
 int listen_link(const Tuple& tuple);
 
 /// One connection with the victim, from the other side.
@@ -43,11 +44,19 @@ public:
     Attack(const Attack&) = delete;
     Attack& operator=(const Attack&) = delete;
 
-    /// The proposal that a good acceptor would send now.
-    Proposal good_proposal() const;
+    /// The message that a good peer would send now.
+    Message good_message(Kind kind) const;
+    /// Says hello, and waits until the victim has given its sign. @return whether it did.
+    bool greet();
+    /// Gives our sign.
+    void sign();
+    /// All of the handshake before the proposal.
+    bool shake_hands() { return greet() && (sign(), true); }
     /// All steps as they should be. @return whether the victim's sends go to the ring afterwards.
     bool fuse();
-    /// Takes the proposal that the victim, accepting, sends on the link. @return the segment's descriptor.
+    /// Takes the victim's hello off the offer. @return whether there was one.
+    bool take_hello();
+    /// Shakes hands and takes the proposal of the victim that accepts. @return the segment's descriptor.
     int take_proposal();
     bool map(int descriptor);
     void hang_up();

@@ -1,5 +1,6 @@
 // Rubbish on the link and names that somebody else holds: the connection stays in the kernel and works.
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -17,6 +18,8 @@
 #include <gtest/gtest.h>
 
 #include "attacker.h"
+#include "link/identity.h"
+#include "link/possession.h"
 #include "loopfast.h"
 
 namespace loopfast::hostile {
@@ -35,10 +38,13 @@ void join(Attack& attack) {
     ASSERT_GE(attack.link, 0) << "the victim's offer is there";
 }
 
+/// All that comes before the proposal, as it should be.
+void shake_hands(Attack& attack) { ASSERT_TRUE(attack.shake_hands()) << "the victim gives its sign"; }
+
 /// Sends the good proposal with this descriptor, which is ours no longer.
 void propose(Attack& attack, int descriptor) {
-    join(attack);
-    const Proposal proposal = attack.good_proposal();
+    shake_hands(attack);
+    const Message proposal = attack.good_message(kProposal);
     EXPECT_TRUE(send_raw(attack.link, &proposal, sizeof proposal, {descriptor}));
     close(descriptor);
 }
@@ -49,20 +55,32 @@ void propose_forged(Attack& attack, const std::function<void(Forged&)>& change) 
     propose(attack, forged.make());
 }
 
-void send_altered(Attack& attack, const std::function<void(Proposal&)>& change) {
-    join(attack);
-    Proposal proposal = attack.good_proposal();
+void send_altered(Attack& attack, const std::function<void(Message&)>& change) {
+    shake_hands(attack);
+    Message proposal = attack.good_message(kProposal);
     change(proposal);
     const int memory = Forged().make();
     EXPECT_TRUE(send_raw(attack.link, &proposal, sizeof proposal, {memory}));
     close(memory);
 }
 
-void send_part(Attack& attack, size_t size, size_t descriptors) {
+/// A hello that is not one, and after it what would be good.
+void say(Attack& attack, const std::function<void(Message&)>& change, const std::vector<int>& descriptors = {}) {
     join(attack);
+    Message hello = attack.good_message(kHello);
+    change(hello);
+    EXPECT_TRUE(send_raw(attack.link, &hello, sizeof hello, descriptors));
+    attack.sign();
+}
+
+void send_part(Attack& attack, size_t size, size_t descriptors, Kind kind = kProposal) {
+    if (kind == kProposal)
+        shake_hands(attack);
+    else
+        join(attack);
     unsigned char bytes[65536];
     memset(bytes, 0x5a, sizeof bytes);
-    const Proposal proposal = attack.good_proposal();
+    const Message proposal = attack.good_message(kind);
     memcpy(bytes, &proposal, sizeof proposal);
     const int memory = Forged().make();
     EXPECT_TRUE(send_raw(attack.link, bytes, size, std::vector<int>(descriptors, memory)));
@@ -79,18 +97,67 @@ int regular_file() {
 }
 
 const Move kOnTheOffer[] = {
+    {"hello_and_silence", [](Attack& a) { EXPECT_TRUE(a.greet()); }},
+    {"hello_and_sign_and_silence", [](Attack& a) { shake_hands(a); }},
+    {"hello_and_hangs_up", [](Attack& a) { EXPECT_TRUE(a.greet()), a.hang_up(); }},
+    {"proposal_without_a_sign",
+     [](Attack& a) {
+         ASSERT_TRUE(a.greet());
+         const int memory = Forged().make();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kProposal), memory));
+         close(memory);
+     }},
+    {"half_a_sign",
+     [](Attack& a) {
+         ASSERT_TRUE(a.greet());
+         const int off = 0;
+         setsockopt(a.tcp, IPPROTO_IP, IP_MULTICAST_LOOP, &off, sizeof off);
+         const int memory = Forged().make();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kProposal), memory));
+         close(memory);
+     }},
+    {"sign_before_the_first_look",
+     [](Attack& a) {
+         a.sign();
+         ASSERT_TRUE(a.greet());
+         const int memory = Forged().make();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kProposal), memory));
+         close(memory);
+     }},
+    {"proposal_without_a_hello",
+     [](Attack& a) {
+         join(a);
+         a.sign();
+         const int memory = Forged().make();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kProposal), memory));
+         close(memory);
+     }},
+    {"no_name",
+     [](Attack& a) {
+         a.link = connect_link(a.tuple, false);
+         EXPECT_FALSE(a.shake_hands());
+     }},
+    {"hello_of_another_version", [](Attack& a) { say(a, [](Message& m) { ++m.version; }); }},
+    {"hello_of_another_segment", [](Attack& a) { say(a, [](Message& m) { ++m.segment_version; }); }},
+    {"hello_of_another_connection", [](Attack& a) { say(a, [](Message& m) { ++m.acceptor_cookie; }); }},
+    {"hello_to_another_connection", [](Attack& a) { say(a, [](Message& m) { ++m.connector_cookie; }); }},
+    {"hello_without_magic", [](Attack& a) { say(a, [](Message& m) { m.magic = 0; }); }},
+    {"hello_with_a_descriptor", [](Attack& a) { say(a, [](Message&) {}, {0}); }},
+    {"hello_with_many_descriptors", [](Attack& a) { say(a, [](Message&) {}, std::vector<int>(60, 0)); }},
+    {"half_a_hello", [](Attack& a) { send_part(a, sizeof(Message) / 2, 0, kHello); }},
+    {"hello_and_rubbish", [](Attack& a) { send_part(a, 60'000, 0, kHello); }},
     {"nobody_comes", [](Attack&) {}},
     {"silence", [](Attack& a) { join(a); }},
     {"hangs_up_at_once", [](Attack& a) { join(a), a.hang_up(); }},
     {"closes_its_sending_half", [](Attack& a) { join(a), shutdown(a.link, SHUT_WR); }},
     {"one_byte", [](Attack& a) { send_part(a, 1, 0); }},
     {"one_byte_with_a_descriptor", [](Attack& a) { send_part(a, 1, 1); }},
-    {"half_a_message", [](Attack& a) { send_part(a, sizeof(Proposal) / 2, 1); }},
-    {"half_a_message_and_hangs_up", [](Attack& a) { send_part(a, sizeof(Proposal) / 2, 1), a.hang_up(); }},
+    {"half_a_message", [](Attack& a) { send_part(a, sizeof(Message) / 2, 1); }},
+    {"half_a_message_and_hangs_up", [](Attack& a) { send_part(a, sizeof(Message) / 2, 1), a.hang_up(); }},
     {"two_halves",
      [](Attack& a) {
-         join(a);
-         const Proposal proposal = a.good_proposal();
+         shake_hands(a);
+         const Message proposal = a.good_message(kProposal);
          const auto* const bytes = reinterpret_cast<const char*>(&proposal);
          const int memory = Forged().make();
          send_raw(a.link, bytes, 16, {memory});
@@ -100,19 +167,19 @@ const Move kOnTheOffer[] = {
      }},
     {"rubbish",
      [](Attack& a) {
-         join(a);
+         shake_hands(a);
          const std::string rubbish(60'000, '\xa5');
          send_raw(a.link, rubbish.data(), rubbish.size(), {});
      }},
     {"rubbish_of_the_right_size",
      [](Attack& a) {
-         join(a);
-         const std::string rubbish(sizeof(Proposal), '\xa5');
+         shake_hands(a);
+         const std::string rubbish(sizeof(Message), '\xa5');
          send_raw(a.link, rubbish.data(), rubbish.size(), {0});
      }},
-    {"no_descriptor", [](Attack& a) { send_part(a, sizeof(Proposal), 0); }},
-    {"two_descriptors", [](Attack& a) { send_part(a, sizeof(Proposal), 2); }},
-    {"many_descriptors", [](Attack& a) { send_part(a, sizeof(Proposal), 60); }},
+    {"no_descriptor", [](Attack& a) { send_part(a, sizeof(Message), 0); }},
+    {"two_descriptors", [](Attack& a) { send_part(a, sizeof(Message), 2); }},
+    {"many_descriptors", [](Attack& a) { send_part(a, sizeof(Message), 60); }},
     {"many_messages_with_many_descriptors",
      [](Attack& a) {
          join(a);
@@ -161,31 +228,31 @@ const Move kOnTheOffer[] = {
     {"wrong_header_size", [](Attack& a) { propose_forged(a, [](Forged& f) { ++f.header.header_size; }); }},
     {"promises_more", [](Attack& a) { propose_forged(a, [](Forged& f) { f.header.capacity *= 2; }); }},
     {"zeros", [](Attack& a) { propose_forged(a, [](Forged& f) { f.header = {}; }); }},
-    {"another_proposals_version", [](Attack& a) { send_altered(a, [](Proposal& p) { ++p.version; }); }},
+    {"another_proposals_version", [](Attack& a) { send_altered(a, [](Message& p) { ++p.version; }); }},
     {"another_connectors_cookie",
-     [](Attack& a) { send_altered(a, [](Proposal& p) { ++p.connector_cookie; }); }},
+     [](Attack& a) { send_altered(a, [](Message& p) { ++p.connector_cookie; }); }},
     {"another_acceptors_cookie",
-     [](Attack& a) { send_altered(a, [](Proposal& p) { ++p.acceptor_cookie; }); }},
+     [](Attack& a) { send_altered(a, [](Message& p) { ++p.acceptor_cookie; }); }},
     {"no_cookies",
-     [](Attack& a) { send_altered(a, [](Proposal& p) { p.acceptor_cookie = p.connector_cookie = 0; }); }},
+     [](Attack& a) { send_altered(a, [](Message& p) { p.acceptor_cookie = p.connector_cookie = 0; }); }},
     {"somebody_elses_connection",
      [](Attack& a) {
          // A proposal that was good for another connection, played again here.
-         static Proposal replayed;
+         static Message replayed;
          Victim other;
          const Attack first(other, Attack::kVictimConnects);
-         replayed = first.good_proposal();
-         send_altered(a, [](Proposal& p) { p = replayed; });
+         replayed = first.good_message(kProposal);
+         send_altered(a, [](Message& p) { p = replayed; });
      }},
     {"a_crowd_that_stays",
      [](Attack& a) {
          for (int i = 0; i < 30; ++i)
-             connect_link(a.tuple);  // left open: the test's process keeps them to its end
+             connect_link(a.tuple, i == 0);  // left open: the test's process keeps them to its end
      }},
     {"a_crowd_that_goes",
      [](Attack& a) {
          for (int i = 0; i < 30; ++i) {
-             const int link = connect_link(a.tuple);
+             const int link = connect_link(a.tuple, i % 2 == 0);
              send_raw(link, "x", 1, {});
              close(link);
              if (i % 8 == 0)
@@ -237,6 +304,41 @@ const Move kAgainstAnAcceptor[] = {
          a.link = accept4(a.offer, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
          a.hang_up();
      }},
+    {"takes_the_hello_and_is_silent", [](Attack& a) { EXPECT_TRUE(a.take_hello()); }},
+    {"says_signed_without_a_sign",
+     [](Attack& a) {
+         EXPECT_TRUE(a.take_hello());
+         EXPECT_TRUE(send_message(a.link, a.good_message(kSigned), -1));
+     }},
+    {"signs_before_the_first_look",
+     [](Attack& a) {
+         // What stands at the look is what was there before: then nothing is seen to change.
+         EXPECT_TRUE(a.take_hello());
+         a.sign();
+         take_sign_back(a.tcp, kSignLoop | kSignAll);
+         EXPECT_TRUE(send_message(a.link, a.good_message(kSigned), -1));
+     }},
+    {"signs_and_names_other_sockets",
+     [](Attack& a) {
+         EXPECT_TRUE(a.take_hello());
+         a.sign();
+         Message message = a.good_message(kSigned);
+         ++message.acceptor_cookie;
+         EXPECT_TRUE(send_message(a.link, message, -1));
+     }},
+    {"signed_with_a_descriptor",
+     [](Attack& a) {
+         EXPECT_TRUE(a.take_hello());
+         a.sign();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kSigned), 0));
+     }},
+    {"signed_and_hung_up",
+     [](Attack& a) {
+         EXPECT_TRUE(a.take_hello());
+         a.sign();
+         EXPECT_TRUE(send_message(a.link, a.good_message(kSigned), -1));
+         a.hang_up();
+     }},
     {"closes_the_offer", [](Attack& a) { close(a.offer), a.offer = -1; }},
     {"drops_the_segment", [](Attack& a) { take_and_drop(a); }},
     {"drops_everything", [](Attack& a) { take_and_drop(a), a.hang_up(); }},
@@ -249,7 +351,7 @@ const Move kAgainstAnAcceptor[] = {
     {"answers_with_a_proposal",
      [](Attack& a) {
          take_and_drop(a);
-         const Proposal proposal = a.good_proposal();
+         const Message proposal = a.good_message(kProposal);
          const int memory = Forged().make();
          send_raw(a.link, &proposal, sizeof proposal, {memory});
          close(memory);
@@ -345,6 +447,14 @@ private:
     int hold_;
 };
 
+int sign_of_the_victim(const Attack& attack) {
+    SocketFacts facts{};
+    const bool connects = attack.side == Attack::kVictimConnects;
+    const Endpoint& own = connects ? attack.tuple.connector : attack.tuple.acceptor;
+    const Endpoint& other = connects ? attack.tuple.acceptor : attack.tuple.connector;
+    return look_up_socket(own, other, facts) ? facts.sign : kNoSign;
+}
+
 TEST(Stranger, OfAnotherUserHoldsTheName) {
     if (getuid() != 0)
         GTEST_SKIP() << "needs root to become somebody else";
@@ -369,18 +479,19 @@ TEST(Stranger, OfAnotherUserAnswersTheOffer) {
     Victim victim;
     Attack attack(victim, Attack::kVictimConnects);
     // All that it says is true but one thing: it is not the other end.
-    const Proposal proposal = attack.good_proposal();
-    const int memory = Forged().make();
-    Stranger stranger([&] {
-        const int link = connect_link(attack.tuple);
-        return link >= 0 && send_raw(link, &proposal, sizeof proposal, {memory}) ? link : -1;
-    });
-    ASSERT_TRUE(stranger.good);
-    ASSERT_TRUE(attack.converse());
-    EXPECT_EQ(victim.result("lane"), 0);
+    const Message hello = attack.good_message(kHello);
+    {
+        const Stranger stranger([&] {
+            const int link = connect_link(attack.tuple);
+            return link >= 0 && send_message(link, hello, -1) ? link : -1;
+        });
+        ASSERT_TRUE(stranger.good);
+        ASSERT_TRUE(attack.converse());
+        EXPECT_EQ(victim.result("lane"), 0);
+        EXPECT_EQ(sign_of_the_victim(attack), 3) << "no sign is given to a stranger";
+    }
     // And the right one still gets what the stranger wanted.
     EXPECT_TRUE(attack.fuse());
-    close(memory);
 }
 
 TEST(SquattedName, TakenBeforeTheVictimConnects) {

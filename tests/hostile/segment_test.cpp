@@ -138,7 +138,8 @@ TEST_P(Words, EachSetToEachValue) {
             victim.result("close");
         }
     }
-    EXPECT_EQ(victim.result("own"), 0);
+    for (int i = 0; i < 3; ++i)  // the first ones are the handshake
+        EXPECT_EQ(victim.result("own"), 0);
     leaks.check(5);  // the connection to itself with its links, and the thread's set
     EXPECT_TRUE(victim.exits());
 }
@@ -203,7 +204,7 @@ TEST_F(Fused, APeerThatStopsForEver) {
 }
 
 TEST_F(Fused, ASecondProposalAndOldNotesMeanNothing) {
-    const Proposal proposal = attack->good_proposal();
+    const Message proposal = attack->good_message(kProposal);
     const int memory = Forged().make();
     for (int i = 0; i < 20; ++i)
         send_raw(attack->link, &proposal, sizeof proposal, {memory, 0, 0});

@@ -51,8 +51,12 @@ int64_t cpu_us() {
     return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000;
 }
 
+bool marks = true;
+
 int tcp_socket() {
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (!marks)
+        return fd;
     int on = 1;
     if (ioctl(fd, SIO_LOOPBACK_FAST_PATH, &on) != 0)
         return -1;
@@ -77,8 +81,16 @@ int listen_somewhere(int& fd) {
     return ntohs(address.sin_port);
 }
 
-int connect_to(int port) {
+/// `from`: the port to come from, or 0.
+int connect_to(int port, int from = 0) {
     const int fd = tcp_socket();
+    if (from != 0) {
+        const int on = 1;
+        const sockaddr_in here = address_of(from);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(fd, reinterpret_cast<const sockaddr*>(&here), sizeof here) != 0)
+            return -1;
+    }
     const sockaddr_in address = address_of(port);
     return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? fd : -1;
 }
@@ -217,7 +229,11 @@ long random_operations(int milliseconds, uint64_t seed) {
 
 long run(const std::string& name, long a, long b) {
     if (name == "connect")
-        return (connection = connect_to(static_cast<int>(a))) >= 0 ? 0 : -1;
+        return (connection = connect_to(static_cast<int>(a), static_cast<int>(b))) >= 0 ? 0 : -1;
+    if (name == "unmarked") {  // what opts in is the process, if at all
+        marks = a == 0;
+        return 0;
+    }
     if (name == "listen")
         return listen_somewhere(listener);
     if (name == "accept")

@@ -33,8 +33,12 @@ Victim::Victim(uid_t uid, const char* setting) {
         dup2(to[0], 0);
         dup2(from[1], 1);
         setenv("LD_PRELOAD", VICTIM_LIBRARY, 1);
-        if (*setting != 0)
-            putenv(const_cast<char*>(setting));
+        for (const char* next = setting; *next != 0;) {
+            const std::string one(next, strcspn(next, " "));
+            putenv(strdup(one.c_str()));
+            next += one.size();
+            next += strspn(next, " ");
+        }
         if (uid != 0 && (setgid(uid) != 0 || setuid(uid) != 0))
             _exit(77);
         execl(VICTIM_PROGRAM, VICTIM_PROGRAM, nullptr);

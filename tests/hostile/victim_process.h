@@ -23,7 +23,7 @@ struct Answer {
 
 class Victim {
 public:
-    /// `uid` not 0: runs as that user. `settings`: "NAME=VALUE", or empty.
+    /// `uid` not 0: runs as that user. `setting`: "NAME=VALUE", several with spaces between them, or empty.
     explicit Victim(uid_t uid = 0, const char* setting = "");
     ~Victim();
     Victim(const Victim&) = delete;

@@ -104,12 +104,12 @@ TEST(Address, Local) {
 
 TEST(Address, OfferNames) {
     EXPECT_EQ(name_of(parse("127.0.0.1", 50000), parse("127.0.0.1", 6379)),
-              "loopfast/1/4/7f000001.c350-7f000001.18eb");
+              "loopfast/2/4/7f000001.c350-7f000001.18eb");
     EXPECT_EQ(name_of(parse("::ffff:127.0.0.1", 50000), parse("127.0.0.1", 6379)),
-              "loopfast/1/4/7f000001.c350-7f000001.18eb")
+              "loopfast/2/4/7f000001.c350-7f000001.18eb")
         << "both ends of one connection say the same, in whatever family";
     EXPECT_EQ(name_of(parse("::1", 1), parse("::1", 2)),
-              "loopfast/1/6/00000000000000000000000000000001.0001-00000000000000000000000000000001.0002");
+              "loopfast/2/6/00000000000000000000000000000001.0001-00000000000000000000000000000001.0002");
 }
 
 TEST(Address, OfferNamesDiffer) {

@@ -45,7 +45,7 @@ struct LinkPair {
     LinkPair() {
         const Tuple tuple = own_tuple();
         offer = make_offer(tuple);
-        acceptor = find_offer(tuple);
+        EXPECT_EQ(find_offer(tuple, acceptor), Found::kYes);
         connector = take_offer_connection(offer);
         EXPECT_GE(offer, 0);
         EXPECT_GE(acceptor, 0);
@@ -61,7 +61,7 @@ struct LinkPair {
     int offer, acceptor, connector;
 };
 
-const Proposal kGood{kProposalMagic, kProposalVersion, sizeof(Proposal), 11, 22};
+const Message kGood = message_of(kProposal, 11, 22);
 
 /// Sends any bytes with any descriptors, as a peer that does not keep to the rules.
 void send_raw(int link, const void* bytes, size_t size, const std::vector<int>& fds) {
@@ -84,25 +84,53 @@ void send_raw(int link, const void* bytes, size_t size, const std::vector<int>& 
 
 TEST(Offer, IsFoundOnlyWhileItStands) {
     const Tuple tuple = own_tuple();
-    EXPECT_EQ(find_offer(tuple), -1);
+    int link = -1;
+    EXPECT_EQ(find_offer(tuple, link), Found::kNobody);
+    EXPECT_EQ(link, -1);
     const int offer = make_offer(tuple);
     ASSERT_GE(offer, 0);
     EXPECT_TRUE(is_hidden(offer));
     EXPECT_EQ(take_offer_connection(offer), -1) << "nobody is there yet, and nothing waits";
-    const int link = find_offer(tuple);
-    ASSERT_GE(link, 0);
+    ASSERT_EQ(find_offer(tuple, link), Found::kYes);
     EXPECT_TRUE(is_hidden(link));
     const int other = take_offer_connection(offer);
     EXPECT_TRUE(is_hidden(other));
     EXPECT_NE(fcntl(other, F_GETFD) & FD_CLOEXEC, 0);
     EXPECT_NE(fcntl(other, F_GETFL) & O_NONBLOCK, 0);
+    EXPECT_TRUE(comes_from_answerer(other, tuple));
+    EXPECT_FALSE(comes_from_answerer(link, tuple));
+    EXPECT_FALSE(comes_from_answerer(other, Tuple{tuple.acceptor, tuple.connector}));
     close_hidden(offer);
-    EXPECT_EQ(find_offer(tuple), -1);
     EXPECT_FALSE(hung_up(link));
     close_hidden(other);
     EXPECT_TRUE(hung_up(link));
     close_hidden(link);
+    EXPECT_EQ(find_offer(tuple, link), Found::kNobody);
 }
+
+TEST(Offer, TheAnswersNameBelongsToOne) {
+    const int before = open_descriptors();
+    const Tuple tuple = own_tuple();
+    const int offer = make_offer(tuple);
+    int link = -1;
+    int second = -1;
+    ASSERT_EQ(find_offer(tuple, link), Found::kYes);
+    EXPECT_EQ(find_offer(tuple, second), Found::kTaken);
+    EXPECT_EQ(second, -1);
+    // Who comes without the name is told from who has it, and so is one that listened under it.
+    sockaddr_un name;
+    socklen_t size;
+    offer_name(tuple, name, size);
+    const int stranger = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ASSERT_EQ(connect(stranger, reinterpret_cast<sockaddr*>(&name), size), 0);
+    const int first = take_offer_connection(offer);
+    const int nameless = take_offer_connection(offer);
+    EXPECT_TRUE(comes_from_answerer(first, tuple));
+    EXPECT_FALSE(comes_from_answerer(nameless, tuple));
+    for (const int fd : {offer, link, first, nameless})
+        close_hidden(fd);
+    close(stranger);
+    EXPECT_EQ(open_descriptors(), before);}
 
 TEST(Offer, NameThatSomebodyHoldsIsNotTaken) {
     const int before = open_descriptors();
@@ -123,29 +151,37 @@ TEST(Offer, FullBacklogIsNoOfferAndNoWait) {
     const int offer = make_offer(tuple);
     std::vector<int> links;
     for (int i = 0; i < 64; ++i) {
-        const int link = find_offer(tuple);
-        if (link < 0)
+        // Without the answer's name, which only one could have.
+        sockaddr_un name;
+        socklen_t size;
+        offer_name(tuple, name, size);
+        const int link = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (connect(link, reinterpret_cast<sockaddr*>(&name), size) != 0) {
+            close(link);
             break;
+        }
         links.push_back(link);
     }
     EXPECT_GE(links.size(), 8U);
     EXPECT_LT(links.size(), 64U);
-    for (const int link : links)
-        close_hidden(link);
+    int link = -1;
+    EXPECT_EQ(find_offer(tuple, link), Found::kNobody);
+    for (const int one : links)
+        close(one);
     close_hidden(offer);
 }
 
-TEST(ProposalTest, ArrivesWithItsDescriptor) {
+TEST(Messages, ArrivesWithItsDescriptor) {
     LinkPair pair;
-    Proposal got{};
+    Message got{};
     int fd = 5;
-    EXPECT_EQ(receive_proposal(pair.connector, got, fd), Received::kNothing);
+    EXPECT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kNothing);
     EXPECT_EQ(fd, -1);
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);
     const int before = open_descriptors();
-    ASSERT_TRUE(send_proposal(pair.acceptor, kGood, ends[0]));
-    ASSERT_EQ(receive_proposal(pair.connector, got, fd), Received::kProposal);
+    ASSERT_TRUE(send_message(pair.acceptor, kGood, ends[0]));
+    ASSERT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kMessage);
     EXPECT_EQ(memcmp(&got, &kGood, sizeof got), 0);
     ASSERT_GE(fd, 0);
     EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
@@ -154,19 +190,21 @@ TEST(ProposalTest, ArrivesWithItsDescriptor) {
     EXPECT_EQ(read(fd, &byte, 1), 1) << "the very pipe";
     close(fd);
     EXPECT_EQ(open_descriptors(), before);
-    EXPECT_EQ(receive_proposal(pair.connector, got, fd), Received::kNothing);
+    EXPECT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kNothing);
     close(ends[0]);
     close(ends[1]);
 }
 
-TEST(ProposalTest, AnythingElseIsBadAndLeavesNoDescriptor) {
-    Proposal wrong_magic = kGood;
+TEST(Messages, AnythingElseIsBadAndLeavesNoDescriptor) {
+    Message wrong_magic = kGood;
     wrong_magic.magic ^= 1;
-    Proposal wrong_version = kGood;
+    Message wrong_version = kGood;
     ++wrong_version.version;
-    Proposal wrong_size = kGood;
-    --wrong_size.size;
-    unsigned char longer[2 * sizeof(Proposal)] = {};
+    Message wrong_kind = kGood;
+    wrong_kind.kind = kHello;
+    Message wrong_segment = kGood;
+    ++wrong_segment.segment_version;
+    unsigned char longer[2 * sizeof(Message)] = {};
     memcpy(longer, &kGood, sizeof kGood);
     unsigned char rubbish[300];
     memset(rubbish, 0xa5, sizeof rubbish);
@@ -184,7 +222,8 @@ TEST(ProposalTest, AnythingElseIsBadAndLeavesNoDescriptor) {
         {"one byte less", &kGood, sizeof kGood - 1, 1},
         {"wrong magic", &wrong_magic, sizeof kGood, 1},
         {"wrong version", &wrong_version, sizeof kGood, 1},
-        {"wrong size", &wrong_size, sizeof kGood, 1},
+        {"wrong kind", &wrong_kind, sizeof kGood, 1},
+        {"a segment of another version", &wrong_segment, sizeof kGood, 1},
         {"rubbish", rubbish, sizeof rubbish, 1},
         {"rubbish without a descriptor", rubbish, sizeof rubbish, 0},
         {"rubbish with many", rubbish, sizeof rubbish, 20},
@@ -194,29 +233,45 @@ TEST(ProposalTest, AnythingElseIsBadAndLeavesNoDescriptor) {
         LinkPair pair;
         const int before = open_descriptors();
         send_raw(pair.acceptor, one.bytes, one.size, std::vector<int>(one.descriptors, 0));
-        Proposal got{};
+        Message got{};
         int fd = 5;
-        EXPECT_EQ(receive_proposal(pair.connector, got, fd), Received::kBad);
+        EXPECT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kBad);
         EXPECT_EQ(fd, -1);
         EXPECT_EQ(open_descriptors(), before);
     }
     // Longer than a proposal but beginning like one: the rest counts as notes, which say nothing.
     LinkPair pair;
     send_raw(pair.acceptor, longer, sizeof longer, {0});
-    Proposal got{};
+    Message got{};
     int fd = -1;
-    EXPECT_EQ(receive_proposal(pair.connector, got, fd), Received::kProposal);
+    EXPECT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kMessage);
     close(fd);
 }
 
-TEST(ProposalTest, PeerThatHangsUpIsGone) {
+TEST(Messages, WithoutADescriptor) {
+    for (const Kind kind : {kHello, kSigned}) {
+        LinkPair pair;
+        Message got{};
+        int fd = 5;
+        ASSERT_TRUE(send_message(pair.acceptor, message_of(kind, 11, 22), -1));
+        EXPECT_EQ(receive_message(pair.connector, kind, got, fd), Received::kMessage);
+        EXPECT_EQ(fd, -1);
+        const int before = open_descriptors();
+        ASSERT_TRUE(send_message(pair.acceptor, message_of(kind, 11, 22), 0));
+        EXPECT_EQ(receive_message(pair.connector, kind, got, fd), Received::kBad) << "there is one";
+        EXPECT_EQ(fd, -1);
+        EXPECT_EQ(open_descriptors(), before);
+    }
+}
+
+TEST(Messages, PeerThatHangsUpIsGone) {
     LinkPair pair;
     close_hidden(pair.acceptor);
     pair.acceptor = -1;
-    Proposal got{};
+    Message got{};
     int fd;
-    EXPECT_EQ(receive_proposal(pair.connector, got, fd), Received::kGone);
-    EXPECT_FALSE(send_proposal(pair.connector, kGood, 0)) << "and no SIGPIPE";
+    EXPECT_EQ(receive_message(pair.connector, kProposal, got, fd), Received::kGone);
+    EXPECT_FALSE(send_message(pair.connector, kGood, 0)) << "and no SIGPIPE";
 }
 
 int waiting(int link) {

@@ -1,0 +1,214 @@
+// See proof.h.
+#include "stream/proof.h"
+
+#include <poll.h>
+
+#include "base/hidden.h"
+#include "base/log.h"
+#include "link/identity.h"
+#include "link/link.h"
+#include "stream/setup.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr int kSignGiven = 8;  // in SharedHalf::sign, beside what the switches were before
+constexpr uint32_t kOftenAtFirst = 64;
+constexpr int kMostStrangers = 8;  // turned away in one call
+
+/// What can be told without a sign: the same network namespace, and the uid of the process on the link is that
+/// of the other end's socket.
+bool same_owner(const Stream& stream, int fd, int link, SocketFacts& facts, Credentials& credentials,
+                Reason& reason) {
+    const SharedHalf& shared = *stream.shared;
+    reason = Reason::kIdentity;
+    if (!same_namespace(fd, link)) {
+        reason = Reason::kNamespace;
+        return false;
+    }
+    return credentials_of(link, credentials) && look_up_socket(shared.remote, shared.local, facts) &&
+           facts.established && facts.cookie != 0 && facts.uid == credentials.uid &&
+           uid_is_exact(facts.uid) && facts.sign != kNoSign;
+}
+
+/// The second look: the same socket as at the first one, with its sign given meanwhile, and the peer that is
+/// on the link was there all the time, so that nobody else can have had its name.
+bool has_signed(const Stream& stream, int link) {
+    const SharedHalf& shared = *stream.shared;
+    SocketFacts facts{};
+    return look_up_socket(shared.remote, shared.local, facts) && facts.established &&
+           facts.cookie == stream.peer_cookie && is_sign(stream.peer_sign, facts.sign) && !hung_up(link);
+}
+
+/// Something was said, or will never be.
+bool readable(int link) { return (sys::ready_now(link, POLLIN) & (POLLIN | POLLHUP | POLLERR)) != 0; }
+
+void met(Stream& stream, const SocketFacts& facts, const Credentials& credentials, Stage stage) {
+    stream.peer_cookie = facts.cookie;
+    stream.peer_sign = facts.sign;
+    stream.peer_pid = credentials.pid;
+    stream.stage = stage;
+    stream.quiet_calls = 0;
+}
+
+/// Connector: takes the connection that comes from the answer's name, and sends all others away.
+bool take_answer(Stream& stream) {
+    for (int i = 0; i < kMostStrangers; ++i) {
+        const int link = take_offer_connection(stream.offer);
+        if (link < 0)
+            return false;
+        if (comes_from_answerer(link, tuple_of(stream))) {
+            stream.stage = Stage::kMet;
+            stream.quiet_calls = 0;
+            stream.pending_link.store(link, std::memory_order_relaxed);
+            return true;
+        }
+        LOOPFAST_LOG("slot %u: a stranger on the offer", stream.slot);
+        close_hidden(link);
+    }
+    return false;
+}
+
+Met turned_away(Stream& stream, Met how) {
+    LOOPFAST_LOG("slot %u: the peer on the link %s", stream.slot,
+                 how == Met::kGone ? "went away" : "has not proven that it owns the other end");
+    end_meeting(stream);
+    return how;
+}
+
+}  // namespace
+
+Tuple tuple_of(const Stream& stream) {
+    const SharedHalf& shared = *stream.shared;
+    return stream.role == Role::kConnector ? Tuple{shared.local, shared.remote}
+                                           : Tuple{shared.remote, shared.local};
+}
+
+bool greet(Stream& stream, int fd, int link, Reason& reason) {
+    SocketFacts facts{};
+    Credentials credentials{};
+    if (!same_owner(stream, fd, link, facts, credentials, reason))
+        return false;
+    reason = Reason::kIdentity;
+    if (!send_message(link, message_of(kHello, facts.cookie, cookie_of(fd)), -1))
+        return false;
+    met(stream, facts, credentials, Stage::kMet);
+    return true;
+}
+
+Met meet_connector(Stream& stream, int fd) {
+    if (stream.stage == Stage::kProven)
+        return Met::kProven;
+    const int link = stream.pending_link.load(std::memory_order_relaxed);
+    if (!readable(link))
+        return Met::kNotYet;
+    Message message;
+    int none = -1;
+    switch (receive_message(link, kSigned, message, none)) {
+    case Received::kNothing:
+        return Met::kNotYet;
+    case Received::kGone:
+        return turned_away(stream, Met::kGone);
+    case Received::kBad:
+        return turned_away(stream, Met::kStranger);
+    case Received::kMessage:
+        break;
+    }
+    if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd) ||
+        !has_signed(stream, link))
+        return turned_away(stream, Met::kStranger);
+    stream.stage = Stage::kProven;
+    return Met::kProven;
+}
+
+namespace {
+
+/// Connector: the acceptor's hello. Our look comes before our sign, and so before the acceptor's.
+Met answer(Stream& stream, int fd, int link) {
+    Message message;
+    int none = -1;
+    switch (receive_message(link, kHello, message, none)) {
+    case Received::kNothing:
+        return Met::kNotYet;
+    case Received::kGone:
+        return turned_away(stream, Met::kGone);
+    case Received::kBad:
+        return turned_away(stream, Met::kStranger);
+    case Received::kMessage:
+        break;
+    }
+    SocketFacts facts{};
+    Credentials credentials{};
+    Reason reason;
+    if (!same_owner(stream, fd, link, facts, credentials, reason) || message.acceptor_cookie != facts.cookie ||
+        message.connector_cookie != cookie_of(fd) || !show_sign(stream, fd) ||
+        !send_message(link, message_of(kSigned, message.connector_cookie, facts.cookie), -1))
+        return turned_away(stream, Met::kStranger);
+    met(stream, facts, credentials, Stage::kSigned);
+    return Met::kNotYet;
+}
+
+}  // namespace
+
+Met meet_acceptor(Stream& stream, int fd) {
+    if (stream.pending_link.load(std::memory_order_relaxed) < 0 && !take_answer(stream))
+        return Met::kNotYet;
+    if (stream.stage == Stage::kProven)
+        return Met::kProven;
+    const int link = stream.pending_link.load(std::memory_order_relaxed);
+    if (!readable(link))
+        return Met::kNotYet;
+    if (stream.stage == Stage::kMet)
+        return answer(stream, fd, link);
+    if (hung_up(link))
+        return turned_away(stream, Met::kGone);
+    if (!has_signed(stream, link))
+        return turned_away(stream, Met::kStranger);
+    stream.stage = Stage::kProven;
+    return Met::kProven;
+}
+
+bool show_sign(Stream& stream, int fd) {
+    const int before = sign_of(fd);
+    if (before == kNoSign)
+        return false;
+    stream.sign_fd = fd;
+    stream.sign_cookie = cookie_of(fd);
+    // Noted before it is given: should this process be killed in between, a relative takes back what is there.
+    stream.shared->sign.store(before | kSignGiven, std::memory_order_relaxed);
+    if (give_sign(fd, before))
+        return true;
+    stream.shared->sign.store(0, std::memory_order_relaxed);
+    return false;
+}
+
+void hide_sign(Stream& stream) {
+    // Exchanged: a close may come on top of a setup, and relatives share it.
+    const int sign = stream.shared->sign.exchange(0, std::memory_order_relaxed);
+    // The number may mean another socket by now.
+    if (sign != 0 && cookie_of(stream.sign_fd) == stream.sign_cookie)
+        take_sign_back(stream.sign_fd, sign & kSignMask);
+}
+
+void end_meeting(Stream& stream) {
+    // In this order: the name that the link or the offer holds is held while the sign can be seen.
+    hide_sign(stream);
+    stream.stage = Stage::kNobody;
+    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+}
+
+void keep_options_private(Stream& stream) {
+    // In the middle of giving it, it is not there yet for others to see, or its giver is this very thread.
+    if (stream.shared->sign.load(std::memory_order_relaxed) == 0 || !hold_setup(stream))
+        return;
+    end_meeting(stream);
+    release_setup(stream);
+}
+
+bool meeting_due(Stream& stream) {
+    const uint32_t calls = ++stream.quiet_calls;
+    return calls <= kOftenAtFirst || calls % kOftenAtFirst == 0;
+}
+
+}  // namespace loopfast

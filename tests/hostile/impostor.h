@@ -1,0 +1,42 @@
+// An impostor: a process of the victims' user, in their network namespace, in another container (process, mount
+// and user namespaces of its own). It owns neither end of the connection, and may do what it likes with names
+// and links. It runs until the test is done with it and then tells what it got hold of.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+
+#include "link/address.h"
+
+namespace loopfast::hostile {
+
+struct Loot {
+    int contained = 0;    ///< the namespaces are really its own
+    int links = 0;        ///< links that it had with one of the victims
+    int descriptors = 0;  ///< that somebody sent it
+    int messages = 0;     ///< whole or half, that it was sent
+    int bytes = 0;
+};
+
+class Impostor {
+public:
+    /// `play` is called again and again until the test ends it.
+    explicit Impostor(const std::function<void(Loot&)>& play);
+    ~Impostor();
+    Impostor(const Impostor&) = delete;
+    Impostor& operator=(const Impostor&) = delete;
+    Loot end();
+
+private:
+    pid_t pid_ = -1;
+    int hold_ = -1;
+    int report_ = -1;
+};
+
+/// Reads what there is on a link, into the loot.
+void read_all(int link, Loot& loot);
+/// Says one thing after the other that a good peer could say, and some that it would not.
+void say_everything(int link, const Tuple& tuple);
+
+}  // namespace loopfast::hostile
