@@ -48,8 +48,8 @@ bool is_local(const Endpoint& local, const Endpoint& remote);
 /// socket address to use.
 void offer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size);
 
-/// The abstract name of the acceptor's end of the link. Each of the two names belongs to one socket at a time,
-/// by the kernel's rule; the proof of possession rests on that (link/possession.h).
+/// The abstract name of the acceptor's end of the link. Each of the two names belongs to one socket at a
+/// time, by the kernel's rule; the proof of possession rests on that (link/possession.h).
 void answer_name(const Tuple& tuple, sockaddr_un& name, socklen_t& size);
 
 }  // namespace loopfast

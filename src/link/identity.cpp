@@ -137,7 +137,8 @@ bool credentials_of(int link_fd, Credentials& credentials) {
 bool peer_name_of(int link_fd, sockaddr_un& name, socklen_t& size) {
     name = {};
     size = sizeof name;
-    return sys::getpeername(link_fd, &name, &size) == 0 && size > sizeof name.sun_family && size <= sizeof name;
+    return sys::getpeername(link_fd, &name, &size) == 0 && size > sizeof name.sun_family &&
+           size <= sizeof name;
 }
 
 bool uid_is_exact(uint32_t uid) {

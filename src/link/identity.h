@@ -23,7 +23,8 @@ struct SocketFacts {
 /// found under IPv6. @return false when there is none.
 bool look_up_socket(const Endpoint& local, const Endpoint& remote, SocketFacts& facts);
 
-/// The name of the socket at the other end of a link; `size` as in offer_name. @return false when it has none.
+/// The name of the socket at the other end of a link; `size` as in offer_name. @return false when it has
+/// none.
 bool peer_name_of(int link_fd, sockaddr_un& name, socklen_t& size);
 
 /// The cookie of a socket of ours; 0 when the kernel has none to give.

@@ -1,6 +1,6 @@
-// The link: an AF_UNIX stream connection between the two ends of one fused connection. It carries a hello from
-// the acceptor, the connector's answer, and the acceptor's proposal with the segment's descriptor; then bells
-// both ways.
+// The link: an AF_UNIX stream connection between the two ends of one fused connection. It carries a hello
+// from the acceptor, the connector's answer, and the acceptor's proposal with the segment's descriptor; then
+// bells both ways.
 //
 // Nothing here ever blocks: every socket is non-blocking by flag of each call, and a peer can neither
 // change that nor make us wait for a half-sent message.

@@ -19,9 +19,8 @@ struct Switch {
     int name;
     int bit;
 };
-constexpr Switch kSwitches[] = {{IP_MULTICAST_LOOP, kSignLoop},
-                                {IP_MULTICAST_ALL, kSignAll},
-                                {IP_RECVERR_RFC4884, kSignErrors}};
+constexpr Switch kSwitches[] = {
+    {IP_MULTICAST_LOOP, kSignLoop}, {IP_MULTICAST_ALL, kSignAll}, {IP_RECVERR_RFC4884, kSignErrors}};
 
 bool turn(int fd, const Switch& one, int sign) {
     const int value = (sign & one.bit) != 0 ? 1 : 0;

@@ -8,8 +8,10 @@
 //
 // What a sign says follows from when it may be given:
 //
-//   - a connector gives it only while it holds the offer's name, to a link whose other end has the answer's name;
-//   - an acceptor gives it only while it holds the answer's name, which it takes before it looks for an offer.
+//   - a connector gives it only while it holds the offer's name, to a link whose other end has the answer's
+//   name;
+//   - an acceptor gives it only while it holds the answer's name, which it takes before it looks for an
+//   offer.
 //
 // A name is held by one socket at a time. So whoever sees its peer's socket change while it is on the link
 // knows that the peer is at the other end of this very link, and nobody in between: somebody who relays would

@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "base/clock.h"
-#include "policy/policy.h"
 #include "link/possession.h"
+#include "policy/policy.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 

@@ -258,9 +258,8 @@ bool send_segment(Stream& stream, int fd) {
         return false;
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
     install(stream, segment, link);
-    const bool sent =
-        show_sign(stream, fd) &&
-        send_message(link, message_of(kProposal, stream.peer_cookie, cookie_of(fd)), memory);
+    const bool sent = show_sign(stream, fd) &&
+                      send_message(link, message_of(kProposal, stream.peer_cookie, cookie_of(fd)), memory);
     sys::close(memory);
     if (sent)
         return true;

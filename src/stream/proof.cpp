@@ -17,8 +17,8 @@ constexpr int kSignGiven = 8;  // in SharedHalf::sign, beside what the switches 
 constexpr uint32_t kOftenAtFirst = 64;
 constexpr int kMostStrangers = 8;  // turned away in one call
 
-/// What can be told without a sign: the same network namespace, and the uid of the process on the link is that
-/// of the other end's socket.
+/// What can be told without a sign: the same network namespace, and the uid of the process on the link is
+/// that of the other end's socket.
 bool same_owner(const Stream& stream, int fd, int link, SocketFacts& facts, Credentials& credentials,
                 Reason& reason) {
     const SharedHalf& shared = *stream.shared;
@@ -141,8 +141,9 @@ Met answer(Stream& stream, int fd, int link) {
     SocketFacts facts{};
     Credentials credentials{};
     Reason reason;
-    if (!same_owner(stream, fd, link, facts, credentials, reason) || message.acceptor_cookie != facts.cookie ||
-        message.connector_cookie != cookie_of(fd) || !show_sign(stream, fd) ||
+    if (!same_owner(stream, fd, link, facts, credentials, reason) ||
+        message.acceptor_cookie != facts.cookie || message.connector_cookie != cookie_of(fd) ||
+        !show_sign(stream, fd) ||
         !send_message(link, message_of(kSigned, message.connector_cookie, facts.cookie), -1))
         return turned_away(stream, Met::kStranger);
     met(stream, facts, credentials, Stage::kSigned);
@@ -175,7 +176,8 @@ bool show_sign(Stream& stream, int fd) {
         return false;
     stream.sign_fd = fd;
     stream.sign_cookie = cookie_of(fd);
-    // Noted before it is given: should this process be killed in between, a relative takes back what is there.
+    // Noted before it is given: should this process be killed in between, a relative takes back what is
+    // there.
     stream.shared->sign.store(before | kSignGiven, std::memory_order_relaxed);
     if (give_sign(fd, before))
         return true;

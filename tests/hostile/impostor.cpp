@@ -121,12 +121,14 @@ void read_all(int link, Loot& loot) {
     }
 }
 
-void say_everything(int link, const Tuple& tuple) {
+void speak(int link, const Tuple& tuple, bool as_acceptor) {
     SocketFacts connector{};
     SocketFacts acceptor{};
     look_up_socket(tuple.connector, tuple.acceptor, connector);
     look_up_socket(tuple.acceptor, tuple.connector, acceptor);
     for (const Kind kind : {kHello, kSigned, kProposal}) {
+        if ((kind == kSigned) == as_acceptor)
+            continue;
         const Message message = message_of(kind, connector.cookie, acceptor.cookie);
         const int memory = kind == kProposal ? Forged().make() : -1;
         send_message(link, message, memory);

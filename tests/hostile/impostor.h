@@ -1,6 +1,6 @@
-// An impostor: a process of the victims' user, in their network namespace, in another container (process, mount
-// and user namespaces of its own). It owns neither end of the connection, and may do what it likes with names
-// and links. It runs until the test is done with it and then tells what it got hold of.
+// An impostor: a process of the victims' user, in their network namespace, in another container (process,
+// mount and user namespaces of its own). It owns neither end of the connection, and may do what it likes with
+// names and links. It runs until the test is done with it and then tells what it got hold of.
 #pragma once
 
 #include <sys/types.h>
@@ -36,7 +36,7 @@ private:
 
 /// Reads what there is on a link, into the loot.
 void read_all(int link, Loot& loot);
-/// Says one thing after the other that a good peer could say, and some that it would not.
-void say_everything(int link, const Tuple& tuple);
+/// Says all that a good acceptor, or a good connector, would say on its link.
+void speak(int link, const Tuple& tuple, bool as_acceptor);
 
 }  // namespace loopfast::hostile

@@ -1,6 +1,6 @@
-// Two honest victims talk to each other while an impostor (impostor.h) stands in for the one, for the other, or
-// between them. It never gets a descriptor nor a byte of theirs, neither of them is ever fused with it, and they
-// talk on as over TCP; at worst the connection stays in the kernel.
+// Two honest victims talk to each other while an impostor (impostor.h) stands in for the one, for the other,
+// or between them. It never gets a descriptor nor a byte of theirs, neither of them is ever fused with it,
+// and they talk on as over TCP; at worst the connection stays in the kernel.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -100,7 +100,7 @@ TEST(Impostor, StandsInForTheConnector) {
         if (link < 0 && (link = accept4(offer, nullptr, nullptr, SOCK_NONBLOCK)) >= 0)
             ++loot.links;
         if (link >= 0) {
-            say_everything(link, tuple);
+            speak(link, tuple, false);
             read_all(link, loot);
         }
         usleep(200);
@@ -123,13 +123,14 @@ TEST(Impostor, StandsInForTheAcceptor) {
         if (link < 0 && (link = connect_link(tuple)) >= 0)
             ++loot.links;
         if (link >= 0) {
-            say_everything(link, tuple);
+            speak(link, tuple, true);
             read_all(link, loot);
         }
     });
     // The connector's offer stands from its connect on, and the acceptor accepts later.
-    ASSERT_EQ(pair.connector.result("connect " + std::to_string(pair.service) + " " + std::to_string(pair.from)),
-              0);
+    ASSERT_EQ(
+        pair.connector.result("connect " + std::to_string(pair.service) + " " + std::to_string(pair.from)),
+        0);
     usleep(20'000);
     ASSERT_EQ(pair.acceptor.result("accept"), 0);
     pair.acceptor.result("timeout 3000");
@@ -141,8 +142,8 @@ TEST(Impostor, StandsInForTheAcceptor) {
     EXPECT_GE(loot.links, 1);
 }
 
-/// Holds the offer's name until the acceptor has come; then lets it go, so that the connector can take it, goes
-/// to that one's offer, and passes everything on in both directions.
+/// Holds the offer's name until the acceptor has come; then lets it go, so that the connector can take it,
+/// goes to that one's offer, and passes everything on in both directions.
 TEST(Impostor, Relays) {
     for (const bool named : {false, true}) {
         Pair pair;
@@ -203,7 +204,7 @@ TEST(Impostor, AtAnyMoment) {
             const int link = offer < 0 && (pace & 2) != 0 ? connect_link(tuple, (pace & 4) != 0) : -1;
             if (link >= 0) {
                 ++loot.links;
-                say_everything(link, tuple);
+                speak(link, tuple, true);
                 read_all(link, loot);
             }
             if (offer >= 0) {
@@ -212,7 +213,7 @@ TEST(Impostor, AtAnyMoment) {
                 const int taken = accept4(offer, nullptr, nullptr, SOCK_NONBLOCK);
                 if (taken >= 0) {
                     ++loot.links;
-                    say_everything(taken, tuple);
+                    speak(taken, tuple, false);
                     read_all(taken, loot);
                     close(taken);
                 }

@@ -65,7 +65,8 @@ void send_altered(Attack& attack, const std::function<void(Message&)>& change) {
 }
 
 /// A hello that is not one, and after it what would be good.
-void say(Attack& attack, const std::function<void(Message&)>& change, const std::vector<int>& descriptors = {}) {
+void say(Attack& attack, const std::function<void(Message&)>& change,
+         const std::vector<int>& descriptors = {}) {
     join(attack);
     Message hello = attack.good_message(kHello);
     change(hello);
@@ -143,7 +144,11 @@ const Move kOnTheOffer[] = {
     {"hello_to_another_connection", [](Attack& a) { say(a, [](Message& m) { ++m.connector_cookie; }); }},
     {"hello_without_magic", [](Attack& a) { say(a, [](Message& m) { m.magic = 0; }); }},
     {"hello_with_a_descriptor", [](Attack& a) { say(a, [](Message&) {}, {0}); }},
-    {"hello_with_many_descriptors", [](Attack& a) { say(a, [](Message&) {}, std::vector<int>(60, 0)); }},
+    {"hello_with_many_descriptors",
+     [](Attack& a) {
+         say(
+             a, [](Message&) {}, std::vector<int>(60, 0));
+     }},
     {"half_a_hello", [](Attack& a) { send_part(a, sizeof(Message) / 2, 0, kHello); }},
     {"hello_and_rubbish", [](Attack& a) { send_part(a, 60'000, 0, kHello); }},
     {"nobody_comes", [](Attack&) {}},
@@ -231,8 +236,7 @@ const Move kOnTheOffer[] = {
     {"another_proposals_version", [](Attack& a) { send_altered(a, [](Message& p) { ++p.version; }); }},
     {"another_connectors_cookie",
      [](Attack& a) { send_altered(a, [](Message& p) { ++p.connector_cookie; }); }},
-    {"another_acceptors_cookie",
-     [](Attack& a) { send_altered(a, [](Message& p) { ++p.acceptor_cookie; }); }},
+    {"another_acceptors_cookie", [](Attack& a) { send_altered(a, [](Message& p) { ++p.acceptor_cookie; }); }},
     {"no_cookies",
      [](Attack& a) { send_altered(a, [](Message& p) { p.acceptor_cookie = p.connector_cookie = 0; }); }},
     {"somebody_elses_connection",

@@ -130,7 +130,8 @@ TEST(Offer, TheAnswersNameBelongsToOne) {
     for (const int fd : {offer, link, first, nameless})
         close_hidden(fd);
     close(stranger);
-    EXPECT_EQ(open_descriptors(), before);}
+    EXPECT_EQ(open_descriptors(), before);
+}
 
 TEST(Offer, NameThatSomebodyHoldsIsNotTaken) {
     const int before = open_descriptors();
