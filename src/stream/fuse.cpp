@@ -278,7 +278,9 @@ void propose(Stream& stream, int fd) {
         return;
     switch (meet_connector(stream, fd)) {
     case Met::kNotYet:
-    case Met::kGone:  // it may come again: the next look will tell
+        return;
+    case Met::kGone:  // it may offer again: the next look will tell
+        shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
         return;
     case Met::kStranger:
         refuse(stream, Reason::kIdentity);
