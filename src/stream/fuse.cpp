@@ -283,16 +283,22 @@ void propose(Stream& stream, int fd) {
         shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
         return;
     case Met::kStranger:
-        refuse(stream, Reason::kIdentity);
+        // Or a connector that withdrew its offer, to fork, just when we looked. So not for good: the looks
+        // are counted, and a stranger gains nothing by them.
+        shared.reason.store(static_cast<uint32_t>(Reason::kIdentity), std::memory_order_relaxed);
         return;
     case Met::kProven:
         break;
     }
-    if (!eligible(stream, fd))
+    if (count_holders(shared) != 1)
+        return;  // not now; the next call comes here again
+    if (needs_kernel(fd)) {
+        refuse(stream, Reason::kOption);
         return;
+    }
     Exclusive exclusive(stream, fd, State::kCandidate);
     if (!exclusive.granted())
-        return;  // not now; the next call comes here again
+        return;
     if (!received_count_agrees(stream, fd)) {
         refuse(stream, Reason::kCounters);
     } else if (!send_segment(stream, fd)) {
@@ -319,7 +325,8 @@ void after_kernel_call(Stream& stream, int fd) {
     const State state = stream.state();
     if (state == State::kOffered) {
         const uint32_t calls = ++stream.offer_calls;
-        if (stream.pending_link >= 0 ? meeting_due(stream) : calls <= 4 || (calls & (calls - 1)) == 0)
+        if (stream.pending_link >= 0 ? stream.stage == Stage::kProven || meeting_due(stream)
+                                     : calls <= 4 || (calls & (calls - 1)) == 0)
             confirm(stream, fd);
         if (stream.stage == Stage::kProven && stream.state() == State::kOffered &&
             (stream.kernel_readers.load(std::memory_order_relaxed) |
@@ -347,7 +354,7 @@ void after_kernel_call(Stream& stream, int fd) {
         return;
     }
     if (stream.pending_link >= 0) {
-        if (meeting_due(stream))
+        if (stream.stage == Stage::kProven || meeting_due(stream))
             propose(stream, fd);
         return;
     }
@@ -364,8 +371,11 @@ void after_kernel_call(Stream& stream, int fd) {
         stream.next_look_out = out * kLookGrowth;
     if (++stream.offer_calls > kMostLooks) {
         SetupScope scope(stream, fd);
-        if (scope.entered() && stream.state() == State::kCandidate)
-            refuse(stream, Reason::kPeerNotOptedIn);
+        if (scope.entered() && stream.state() == State::kCandidate && stream.pending_link < 0)
+            refuse(stream,
+                   shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kIdentity)
+                       ? Reason::kIdentity
+                       : Reason::kPeerNotOptedIn);
     }
 }
 

@@ -74,6 +74,11 @@ Met turned_away(Stream& stream, Met how) {
     LOOPFAST_LOG("slot %u: the peer on the link %s", stream.slot,
                  how == Met::kGone ? "went away" : "has not proven that it owns the other end");
     end_meeting(stream);
+    // One that went away was there, and will hardly be long: looked for as often as at the beginning.
+    if (how == Met::kGone) {
+        stream.offer_calls = stream.role == Role::kConnector ? 0 : stream.offer_calls.load();
+        stream.next_look_in = stream.shared->kernel_in.load(std::memory_order_relaxed);
+    }
     return how;
 }
 
@@ -196,6 +201,11 @@ void hide_sign(Stream& stream) {
 void end_meeting(Stream& stream) {
     // In this order: the name that the link or the offer holds is held while the sign can be seen.
     hide_sign(stream);
+    stream.stage = Stage::kNobody;
+    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+}
+
+void forget_link_of_parent(Stream& stream) {
     stream.stage = Stage::kNobody;
     close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
 }

@@ -238,6 +238,8 @@ void advance(Stream& stream, int fd);
 void refuse(Stream& stream, Reason reason);
 /// Withdraws what was offered and not yet confirmed (before a fork, at close).
 void withdraw_offer(Stream& stream);
+/// In the child of a fork: an acceptor's unfinished meeting is its parent's.
+void forget_link_of_parent(Stream& stream);
 /// The program looks at, or sets, one of the options that the sign of a proof uses: it finds its own values,
 /// and the proof ends without a result. See proof.h.
 void keep_options_private(Stream& stream);

@@ -216,9 +216,10 @@ void before_fork() {
     for_each_stream([](Stream& stream) {
         // No other thread may be in the middle of fusing it: the child would have half of that.
         stream.held_for_fork = hold_setup(stream);
-        // An offer belongs to one process: who accepts its connection must be the one that confirms. A sign
-        // that goes with a proposal any relative can take back.
-        if (!stream.fused())
+        // An offer belongs to one process: who accepts its connection must be the one that confirms. An
+        // acceptor that waits for the connector goes on waiting; the child lets go of its copy of the link. A
+        // sign that goes with a proposal any relative can take back.
+        if (stream.role == Role::kConnector && !stream.fused())
             withdraw_offer(stream);
         // The child's place, held for it until it runs: the parent may close its own meanwhile.
         stream.shared->more_holders.fetch_add(1, std::memory_order_relaxed);
@@ -266,6 +267,7 @@ void after_fork_in_child() {
         SharedHalf& shared = *stream.shared;
         shared.more_holders.fetch_sub(1, std::memory_order_relaxed);
         add_holder(shared, owner_pid.load(std::memory_order_relaxed));
+        forget_link_of_parent(stream);
         // What was held for the fork the parent gives back. Its other threads exist in the parent only.
         stream.held_for_fork = false;
         stream.kernel_readers.store(0, std::memory_order_relaxed);

@@ -1,5 +1,5 @@
-// Two builds whose versions of the link's protocol, or of the segment, differ, on one host: they talk as if neither
-// had the library, and neither is any the worse for it.
+// Two builds whose versions of the link's protocol, or of the segment, differ, on one host: they talk as if
+// neither had the library, and neither is any the worse for it.
 #include <string>
 
 #include <gtest/gtest.h>
