@@ -84,6 +84,7 @@ TEST(Status, TableAndJson) {
                           .role = "acceptor",
                           .lane = "ring",
                           .reason = "",
+                          .objection = "",
                           .bytes_sent = 1'210'000,
                           .bytes_received = 999,
                           .messages_sent = 3,
