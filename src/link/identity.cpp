@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -39,12 +38,12 @@ void put_address(const Endpoint& endpoint, bool mapped, __be32 (&to)[4]) {
     }
 }
 
-/// The three switches of a sign, out of the attributes that follow the answer.
+/// The three switches of a sign.
 int sign_in(const Attributes& attributes) {
     const Attribute found = attributes.find(INET_DIAG_SOCKOPT);
-    if (found.size < sizeof(inet_diag_sockopt))
-        return kNoSign;
     const auto options = found.as<inet_diag_sockopt>();
+    if (found.size < sizeof options)
+        return kNoSign;
     return (options.mc_loop != 0 ? kSignLoop : 0) | (options.mc_all != 0 ? kSignAll : 0) |
            (options.recverr_rfc4884 != 0 ? kSignErrors : 0);
 }

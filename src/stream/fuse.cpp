@@ -292,10 +292,8 @@ void propose(Stream& stream, int fd) {
     }
     if (count_holders(shared) != 1)
         return;  // not now; the next call comes here again
-    if (needs_kernel(fd)) {
-        refuse(stream, Reason::kOption);
+    if (!eligible(stream, fd))  // what was true at the look may not be now
         return;
-    }
     Exclusive exclusive(stream, fd, State::kCandidate);
     if (!exclusive.granted())
         return;

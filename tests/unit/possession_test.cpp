@@ -83,12 +83,11 @@ TEST_P(Possession, AfterTheHandshakeNothingIsLeft) {
 }
 
 TEST_P(Possession, WhatTheProgramSetsMeanwhileStays) {
-    // The proof fails then, and the connection stays in the kernel.
+    // That proof fails, and a later one may succeed.
     StreamPair pair(0, GetParam());
     for (const int fd : {pair.connector_fd(), pair.acceptor_fd()})
         take_sign_back(fd, kSignErrors);
     pair.settle();
-    EXPECT_FALSE(both_in_ring(pair.connector()));
     EXPECT_EQ(sign_of(pair.connector_fd()), kSignErrors);
     EXPECT_EQ(sign_of(pair.acceptor_fd()), kSignErrors);
 }
