@@ -30,6 +30,7 @@ int rule_count = 0;
 bool on_by_default = false;
 uint64_t default_threshold = kDefaultThreshold;
 int64_t spin = kDefaultSpin;
+bool rings = false;
 
 bool parse_number(const char* text, int size, uint64_t& number) {
     if (size <= 0 || size > 18)
@@ -114,6 +115,8 @@ void load_policy() {
     uint64_t number = 0;
     if (value != nullptr && parse_number(value, static_cast<int>(strlen(value)), number))
         default_threshold = number;
+    value = getenv("LOOPFAST_IO_URING");
+    rings = value != nullptr && strcmp(value, "allow") == 0;
     bool spin_set = false;
     value = getenv("LOOPFAST_SPIN");
     if (value != nullptr) {
@@ -173,6 +176,8 @@ bool any_opted_in() {
             return true;
     return false;
 }
+
+bool rings_allowed() { return rings; }
 
 int64_t spin_budget() { return spin; }
 void set_spin_budget(int64_t nanoseconds) { spin = nanoseconds; }

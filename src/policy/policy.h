@@ -3,6 +3,7 @@
 //     LOOPFAST=on|off            every TCP socket of the process opts in (off: only those that ask)
 //     LOOPFAST_SPIN=off|auto|N   how long a wait may poll shared memory before it sleeps, microseconds
 //     LOOPFAST_THRESHOLD=BYTES   bytes that a connection must have carried before it is moved over
+//     LOOPFAST_IO_URING=allow    io_uring is not hidden from the process, and its connections not moved
 //     LOOPFAST_RULES=...         program:port:lane:spin:threshold;... the first match decides each field;
 //                                "*" matches all, "-" leaves a field to the next rule
 #pragma once
@@ -34,6 +35,9 @@ bool decide_needs_port();
 
 /// True when some port may be opted in without being asked for.
 bool any_opted_in();
+
+/// A program may have its io_uring, at the price of the fast path.
+bool rings_allowed();
 
 /// Longest spin before a sleep, in nanoseconds; kSpinOff on a machine with one processor.
 int64_t spin_budget();

@@ -4,10 +4,16 @@
 
 #include "policy/policy.h"
 #include "posix/posix.h"
+#include "posix/rings.h"
 #include "wait/epoll_set.h"
 #include "wait/steward.h"
 
 namespace loopfast {
+
+void forked_in_child() {
+    after_fork_in_child();
+    fault_handlers_forked();
+}
 
 namespace {
 
@@ -17,10 +23,8 @@ namespace {
     connect_sets();
     connect_steward();
     // pthread_atfork rather than a wrapper around fork: daemon(), forkpty() and others fork inside libc.
-    pthread_atfork(before_fork, after_fork_in_parent, [] {
-        after_fork_in_child();
-        fault_handlers_forked();
-    });
+    pthread_atfork(before_fork, after_fork_in_parent, forked_in_child);
+    resolve_raw();
 }
 
 [[gnu::destructor]] void end() {

@@ -296,6 +296,9 @@ bool leave(Stream& stream, int fd, Reason reason);
 void prepare_close(Stream& stream, int fd, bool last);
 /// Releases the segment and the link, once nobody looks at them.
 void release_mapping(Stream& stream);
+/// connect(2) to nowhere has ended the connection: what was in the rings is gone, as what was in the kernel's
+/// queues. A connection that begins on the same socket stays on the kernel lane.
+void disconnected(Stream& stream);
 /// shutdown(2) succeeded or is about to. @return what of it the kernel is to do now; kShutLater for nothing, since
 /// bytes have to go first.
 constexpr int kShutLater = -1;

@@ -124,6 +124,8 @@ Stream* make_stream(int fd) {
     add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
     stream.local_refs.store(1, std::memory_order_relaxed);
     stream.descriptor.store(fd, std::memory_order_relaxed);
+    // Relaxed: another thread learns of the descriptor from this one, after it was made.
+    table_detail::streams_made.store(true, std::memory_order_relaxed);
     set_entry(fd, TableEntry(EntryKind::kStream, stream.slot, stream.generation));
     return &stream;
 }

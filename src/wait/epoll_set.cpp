@@ -186,8 +186,6 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     if (operation == EPOLL_CTL_ADD) {
         if (known)
             return -EEXIST;
-        if (event == nullptr)
-            return -EFAULT;
         constexpr uint32_t kWithExclusive =
             EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
         if ((event->events & EPOLLEXCLUSIVE) != 0 && (event->events & ~kWithExclusive) != 0)
@@ -214,8 +212,6 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
         make_cold(*interest);
         change_managed(-1);
         return 0;
-    } else if (event == nullptr) {
-        return -EFAULT;
     } else if ((interest->events & EPOLLEXCLUSIVE) != 0 || (event->events & EPOLLEXCLUSIVE) != 0) {
         return -EINVAL;
     }
@@ -230,7 +226,7 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
 
 int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
-        return -EINVAL;
+        return real::epoll_ctl(set_fd, operation, fd, event) < 0 ? -errno : 0;
     Stream* const stream = find_stream(fd);
     if (operation == EPOLL_CTL_ADD) {
         EpollSet* const inner = find_set(fd);
@@ -243,11 +239,17 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     descriptor = set_fd;
     Interest* interest = interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
-    // A bad pointer must be the kernel's to judge; and what it says of a descriptor that is closed as well.
+    // What the kernel says of a descriptor that is closed it must say itself.
     if ((stream != nullptr && stream->fused() &&
          (operation == EPOLL_CTL_ADD ? ensure_hidden(set_fd) : managed)) ||
-        (managed && stream != nullptr))
-        return control_managed(operation, fd, interest, stream, event);
+        (managed && stream != nullptr)) {
+        // Taken in before anything else is looked at, as in the kernel.
+        epoll_event given{};
+        const iovec part{event, sizeof given};
+        if (operation != EPOLL_CTL_DEL && !Buffers(&part, 1).copy_in(&given, sizeof given))
+            return -EFAULT;
+        return control_managed(operation, fd, interest, stream, &given);
+    }
     const int result = real::epoll_ctl(set_fd, operation, fd, event);
     if (result < 0)
         return -errno;

@@ -65,6 +65,7 @@ private:
     int scan(epoll_event* events, int capacity);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     bool report_edge(Interest& interest, Stream& stream, uint32_t bits);
+    int take_ordinary(int set_fd, epoll_event* events, int capacity);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);

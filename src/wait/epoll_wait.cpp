@@ -40,6 +40,19 @@ uint64_t kernel_kick_data() {
     return value;
 }
 
+namespace {
+
+/// A kick that gets threads out of the kernel's set is nothing that the program added.
+int without_kicks(epoll_event* events, int count) {
+    int kept = 0;
+    for (int i = 0; i < count; ++i)
+        if (events[i].data.u64 != kernel_kick_data())
+            events[kept++] = events[i];
+    return count < 0 ? count : kept;
+}
+
+}  // namespace
+
 uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
     if (interest.via != 0) [[unlikely]]
         fd = interest.via - 1;
@@ -206,6 +219,13 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
     }
 }
 
+/// What the program's own set has, without waiting. @return how many.
+int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity) {
+    ++kernel_waits_;
+    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
+    return found <= 0 ? 0 : kicked_kernel_ ? without_kicks(events, found) : found;
+}
+
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
     register_streams();
@@ -217,9 +237,7 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
     handle_hidden(hidden, count, ordinary);
     if (!ordinary || capacity <= 0)
         return 0;
-    ++kernel_waits_;
-    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
-    return found < 0 ? 0 : found;
+    return take_ordinary(set_fd, events, capacity);
 }
 
 bool EpollSet::enter_kernel() {
@@ -248,13 +266,10 @@ int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int6
     int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
     if (!leave_kernel())
         return count;
-    int kept = 0;
-    for (int i = 0; i < count; ++i)
-        if (events[i].data.u64 != kernel_kick_data())
-            events[kept++] = events[i];
+    const int kept = without_kicks(events, count);
     if (count > 0 && kept == 0)
         again = true;
-    return count < 0 ? count : kept;
+    return kept;
 }
 
 /// A thread leaves with events while others sleep in this set. The bell that they would have needed may have
@@ -373,10 +388,9 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
             slept(history_, now_ns() - start);
         found = scan(events, capacity);
         if (ordinary && found < capacity) {
-            ++kernel_waits_;
-            const int more = sys::epoll_pwait(set_fd, events + found, capacity - found, 0, nullptr);
+            const int more = take_ordinary(set_fd, events + found, capacity - found);
             ordinary_lively_ = more > 0;
-            found += more > 0 ? more : 0;
+            found += more;
         }
         if (found != 0) {
             pass_on();
