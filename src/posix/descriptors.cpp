@@ -20,6 +20,8 @@ int close_descriptor(int fd) {
             return returned<int>(-EBADF);
         return real::close(fd);
     }
+    if (is_hidden(fd)) [[unlikely]]  // what is kept for a blocked call is in the table, too
+        return returned<int>(-EBADF);
     const TableEntry entry = before_close(fd);
     const int result = real::close(fd);
     const int error = errno;

@@ -174,7 +174,9 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     Stream* const stream = find_stream(fd);
     if (stream == nullptr)
         return real::shutdown(fd, how);
-    const int now = how >= SHUT_RD && how <= SHUT_RDWR ? before_shutdown(*stream, fd, how) : how;
+    if (how < SHUT_RD || how > SHUT_RDWR)
+        return real::shutdown(fd, how);
+    const int now = before_shutdown(*stream, fd, how);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);

@@ -98,6 +98,8 @@ namespace {
 constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;
 constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR;
 constexpr int kMostSelected = 1024;
+/// Among the events of an entry, where poll knows no such bit: the descriptor was open when the call began.
+constexpr short kOpenAtFirst = 0x4000;
 
 /// What select is given and gives back. Programs pass larger sets than fd_set has, sized by the count; so
 /// they are taken as words, and from memory that may not be there.
@@ -207,8 +209,11 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
             events |= POLLOUT | POLLWRNORM | POLLWRBAND;
         if (other)
             events |= POLLPRI;
+        if (find(fd).kind() != EntryKind::kNone) {
+            ours = true;
+            events |= kOpenAtFirst;
+        }
         fds[used++] = {fd, events, 0};
-        ours = ours || find(fd).kind() != EntryKind::kNone;
     }
     if (!ours)
         return kNotOurs;
@@ -224,8 +229,12 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
             return -errno;
         bool hung_up_only = false;
         for (nfds_t i = 0; i < used; ++i) {
-            if ((fds[i].revents & POLLNVAL) != 0)
-                return -EBADF;
+            if ((fds[i].revents & POLLNVAL) != 0) {
+                if ((fds[i].events & kOpenAtFirst) == 0)
+                    return -EBADF;
+                // Closed while we waited: ready in all respects, as the kernel has it.
+                fds[i].revents = POLLIN | POLLOUT | POLLPRI;
+            }
             const int fd = fds[i].fd;
             if (fd < 0)
                 continue;

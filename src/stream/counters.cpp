@@ -99,6 +99,11 @@ bool received_count_agrees(const Stream& stream, int fd) {
     return false;
 }
 
+uint64_t received_by_kernel(int fd) {
+    tcp_info info;
+    return tcp_info_of(fd, info) ? info.tcpi_bytes_received : 0;
+}
+
 bool received_at_least(int fd, uint64_t count) {
     tcp_info info;
     int waiting = 0;

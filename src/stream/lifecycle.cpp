@@ -31,8 +31,12 @@ void prepare_close(Stream& stream, int fd, bool last) {
 void release_mapping(Stream& stream) {
     // Dekker with Watching: mark, then look. Whoever sees the other one unmaps, and only one can.
     stream.dying.store(true, std::memory_order_seq_cst);
-    if (stream.waiters.load(std::memory_order_seq_cst) != 0)
+    if (stream.waiters.load(std::memory_order_seq_cst) != 0) {
+        // They sleep on the link: out of it, to find the descriptor closed. (Relatives share it, and go on.)
+        if (count_holders(*stream.shared) == 0)
+            sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
         return;
+    }
     if (!stream.dying.exchange(false, std::memory_order_seq_cst))
         return;
     // Copies are made under the locks and check the generation first.

@@ -62,6 +62,8 @@ struct Stream {
         0;  ///< of a thread, so that another one's calls end and the offer can be confirmed
 
     std::atomic<int> local_refs{0};  ///< descriptors of this process
+    std::atomic<int> callers{0};     ///< blocking calls that wait, see wait/caller.h
+    std::atomic<int> kept{-1};       ///< the hidden duplicate that they use, once their descriptor was closed
     std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
     std::atomic<bool> dying{false};  ///< closed; the last waiter unmaps
 

@@ -70,6 +70,11 @@ void duplicated(int fd, int copy);
 TableEntry before_close(int fd);
 void after_close(int fd, TableEntry entry);
 
+/// The whole close of a descriptor that the program does not know.
+void close_kept(int fd);
+/// The last blocking call on the stream is over: what was kept for such calls is closed.
+void let_go_of_kept(Stream& stream);
+
 /// `fd` is a descriptor that the kernel just made, whatever stood under its number before is gone.
 inline void appeared(int fd) {
     if (find(fd).kind() != EntryKind::kNone) [[unlikely]]
@@ -118,6 +123,10 @@ void after_failed_exec();
 /// What epoll sets do when a stream, or the set itself, goes away; set once at start.
 struct TableHooks {
     void (*stream_closing)(Stream& stream) = nullptr;
+    /// Before a descriptor of a stream with calls under way is closed: those that will never return.
+    void (*end_jumped_calls)() = nullptr;
+    /// A descriptor of a set is about to be closed; threads that wait in it keep the set.
+    void (*set_closing)(uint32_t index, int fd) = nullptr;
     void (*descriptor_closing)(Stream& stream, int fd, int other) = nullptr;
     void (*set_closed)(uint32_t index) = nullptr;
     void (*forked)() = nullptr;
