@@ -38,6 +38,7 @@ bool on_by_default = false;
 bool strict = false;
 uint64_t default_threshold = kDefaultThreshold;
 int64_t spin = kDefaultSpin;
+bool rings = false;
 
 bool parse_number(const char* text, int size, uint64_t& number) {
     if (size <= 0 || size > 18)
@@ -162,6 +163,8 @@ void load_policy() {
         default_threshold = number;
     value = getenv("LOOPFAST_ASSUME");
     strict = value != nullptr && strcmp(value, "strict") == 0;
+    value = getenv("LOOPFAST_IO_URING");
+    rings = value != nullptr && strcmp(value, "allow") == 0;
     bool spin_set = false;
     value = getenv("LOOPFAST_SPIN");
     if (value != nullptr) {
@@ -229,6 +232,8 @@ bool any_opted_in() {
 }
 
 bool assume_strict() { return strict; }
+bool rings_allowed() { return rings; }
+
 int64_t spin_budget() { return spin; }
 void set_spin_budget(int64_t nanoseconds) { spin = nanoseconds; }
 

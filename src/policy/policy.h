@@ -3,9 +3,9 @@
 //     LOOPFAST=on|off            every TCP socket of the process opts in (off: only those that ask)
 //     LOOPFAST_SPIN=off|auto|N   how long a wait may poll shared memory before it sleeps, microseconds
 //     LOOPFAST_THRESHOLD=BYTES   bytes that a connection must have carried before it is moved over
+//     LOOPFAST_IO_URING=allow    io_uring is not hidden from the process, and its connections not moved
 //     LOOPFAST_ASSUME=fuse|strict  whether packet filters that this process cannot see are taken to be there
-//     LOOPFAST_RULES=...         program:port:lane:spin:threshold[:user[:address]];... the first match
-//     decides
+//     LOOPFAST_RULES=...         program:port:lane:spin:threshold[:user[:address]];... the first match sets
 //                                each field; "*" matches all, "-" leaves a field to the next rule; a user is
 //                                a number, an address is 4/HEX/BITS or 6/HEX/BITS
 #pragma once
@@ -41,6 +41,9 @@ bool any_opted_in();
 
 /// Whether what cannot be seen counts as a filter (verdict.h).
 bool assume_strict();
+
+/// A program may have its io_uring, at the price of the fast path.
+bool rings_allowed();
 
 /// Longest spin before a sleep, in nanoseconds; kSpinOff on a machine with one processor.
 int64_t spin_budget();

@@ -2,6 +2,7 @@
 // program: what it does to their numbers fails with EBADF, and a loop that closes everything skips them.
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/sockios.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -19,6 +20,8 @@ int close_descriptor(int fd) {
             return returned<int>(-EBADF);
         return real::close(fd);
     }
+    if (is_hidden(fd)) [[unlikely]]  // what is kept for a blocked call is in the table, too
+        return returned<int>(-EBADF);
     const TableEntry entry = before_close(fd);
     const int result = real::close(fd);
     const int error = errno;
@@ -114,6 +117,9 @@ namespace {
 int fcntl_with(int (*next)(int, int, ...), int fd, int command, void* argument) {
     if (is_hidden(fd)) [[unlikely]]
         return returned<int>(-EBADF);
+    if (command == F_SETFL && (reinterpret_cast<uintptr_t>(argument) & O_ASYNC) != 0) [[unlikely]]
+        if (Stream* const stream = find_stream(fd))
+            part_with(*stream, fd, Reason::kOption);  // signals for bytes are the kernel's
     const int result = next(fd, command, argument);
     if (result < 0)
         return result;
@@ -169,6 +175,14 @@ int ioctl_stream(Stream& stream, int fd, unsigned long request, void* argument) 
                                              std::memory_order_relaxed);
         return result;
     }
+    case SIOCATMARK:
+        // The mark is in the kernel's queue, behind what the ring holds.
+        if (stream.fused() && stream.in_in_ring() && stream.reader().available() != 0)
+            return returned<int>(put_int(argument, 0));
+        break;
+    case FIOASYNC:
+        part_with(stream, fd, Reason::kOption);
+        break;
     default:
         break;
     }
@@ -176,6 +190,12 @@ int ioctl_stream(Stream& stream, int fd, unsigned long request, void* argument) 
 }
 
 }  // namespace
+
+/// libc's own asks the kernel where we do not see it.
+LOOPFAST_PUBLIC int sockatmark(int fd) noexcept {
+    int mark = 0;
+    return ::ioctl(fd, SIOCATMARK, &mark) < 0 ? -1 : mark;
+}
 
 LOOPFAST_PUBLIC int ioctl(int fd, unsigned long request, ...) noexcept {
     va_list list;

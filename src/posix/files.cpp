@@ -1,6 +1,7 @@
 // Calls between streams and files: sendfile, splice, stdio; and the calls that make descriptors of other
 // kinds, whose numbers may have belonged to a stream that was closed where we could not see it.
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
@@ -26,8 +27,21 @@ long send_bytes(Stream& stream, int fd, const void* data, size_t size, int flags
     return send(stream, fd, Buffers(&part, 1), size, flags);
 }
 
+/// The most one call moves, as in the kernel.
+constexpr size_t kMostBytes = 0x7ffff000;
+
 /// sendfile onto a ring: read from the file, at the offset given or the file's own, and send.
 ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t size) {
+    // What is wrong with the arguments the kernel says when it is asked to send nothing.
+    const ssize_t judged = real::sendfile(out, in, offset, 0);
+    if (judged < 0 && errno != EOVERFLOW)
+        return judged;
+    const off_t from = offset != nullptr ? *offset : 0;
+    if (size > SSIZE_MAX || (from > 0 && size > static_cast<size_t>(SSIZE_MAX - from)))
+        return returned<ssize_t>(-EINVAL);
+    if (judged < 0)
+        return judged;
+    size = smaller(size, kMostBytes);
     unsigned char chunk[kChunk];
     size_t done = 0;
     while (done < size) {
@@ -37,6 +51,8 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         if (position < 0)
             return done > 0 ? static_cast<ssize_t>(done) : -1;
         const ssize_t got = pread(in, chunk, wanted, position);
+        if (got < 0 && errno == EISDIR)
+            errno = EINVAL;
         if (got <= 0)
             return done > 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
         const long sent = send_bytes(stream, out, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
@@ -78,6 +94,8 @@ namespace {
 
 /// A stream into a pipe: look at the bytes, write what the pipe takes, then take as many.
 ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags) {
+    if ((sys::ready_now(out, POLLOUT) & POLLERR) != 0)
+        return real::write(out, "", 1);  // nobody reads: the kernel says so before it looks for bytes
     // SPLICE_F_NONBLOCK is about the pipe alone; the stream waits as its O_NONBLOCK says. A pipe that is
     // writable takes a page without waiting.
     constexpr size_t kPage = 4096;
@@ -115,6 +133,20 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), 0));
 }
 
+/// What the kernel says before it moves a byte between a stream and `pipe`. @return 0, or -errno.
+long judge_splice(int pipe, int mode, unsigned flags) {
+    constexpr unsigned kKnown = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT;
+    if ((flags & ~kKnown) != 0)
+        return -EINVAL;
+    const int status = sys::fcntl(pipe, F_GETFL);
+    if (status < 0)
+        return status;
+    const int access = status & O_ACCMODE;
+    if (access != mode && access != O_RDWR)
+        return -EBADF;
+    return sys::fcntl(pipe, F_GETPIPE_SZ) < 0 ? -EINVAL : 0;
+}
+
 }  // namespace
 
 LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t size,
@@ -123,6 +155,12 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
     Stream* const to = find_stream(out);
     if ((from == nullptr && to == nullptr) || in_offset != nullptr || out_offset != nullptr)
         return real::splice(in, in_offset, out, out_offset, size, flags);
+    if (size == 0)
+        return 0;
+    if (const long refused =
+            from != nullptr ? judge_splice(out, O_WRONLY, flags) : judge_splice(in, O_RDONLY, flags);
+        refused < 0)
+        return returned<ssize_t>(refused);
     if (from != nullptr && !from->fused()) {
         KernelReceive scope(*from);
         if (scope.allowed()) {

@@ -55,6 +55,8 @@ int close_descriptor(int fd);
 void install_fault_handlers();
 /// In the child of a fork: another thread of the parent may have been in there.
 void fault_handlers_forked();
+/// All that a child has to do, however it was forked.
+void forked_in_child();
 /// Whether what a program passed by pointer can be read: the kernel says EFAULT where we would crash.
 bool readable(const void* memory, size_t size);
 

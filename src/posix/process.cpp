@@ -5,10 +5,17 @@
 #include "policy/policy.h"
 #include "policy/verdict.h"
 #include "posix/posix.h"
+#include "posix/rings.h"
 #include "wait/epoll_set.h"
 #include "wait/steward.h"
 
 namespace loopfast {
+
+void forked_in_child() {
+    after_fork_in_child();
+    fault_handlers_forked();
+    verdict_after_fork_in_child();
+}
 
 namespace {
 
@@ -18,11 +25,8 @@ namespace {
     connect_sets();
     connect_steward();
     // pthread_atfork rather than a wrapper around fork: daemon(), forkpty() and others fork inside libc.
-    pthread_atfork(before_fork, after_fork_in_parent, [] {
-        after_fork_in_child();
-        fault_handlers_forked();
-        verdict_after_fork_in_child();
-    });
+    pthread_atfork(before_fork, after_fork_in_parent, forked_in_child);
+    resolve_raw();
 }
 
 [[gnu::destructor]] void end() {

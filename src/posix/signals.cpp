@@ -1,7 +1,5 @@
 // sigaction and its relatives: passed on, but for the two signals of fault.cpp; and noted, because a wait of
-// ours must know whether the handler that interrupted it was installed with SA_RESTART. The kernel knows per
-// signal; we know whether there is any handler without it, and then let every interruption be seen. A
-// program with both kinds must cope with EINTR anyway.
+// ours must know whether the handler that interrupted it was installed with SA_RESTART.
 #include "posix/signals.h"
 
 #include <atomic>
@@ -14,9 +12,19 @@ namespace loopfast {
 
 namespace {
 
-// One bit per signal. Relaxed throughout: a handler that is installed while another thread waits may count
-// for that wait or only for the next, as in the kernel; the thread that installs it sees its own store.
-std::atomic<uint64_t> interrupting{0};
+/// Raised by a program's own fault: never pending in a sleep.
+constexpr uint64_t bit_of(int signal) { return uint64_t{1} << (signal - 1); }
+constexpr uint64_t kFaults =
+    bit_of(SIGSEGV) | bit_of(SIGBUS) | bit_of(SIGFPE) | bit_of(SIGILL) | bit_of(SIGTRAP);
+
+// Relaxed: a handler that is installed while another thread waits may count for that wait or only for the
+// next, as in the kernel; the thread that installs it sees its own store.
+void keep(std::atomic<uint64_t>& signals, uint64_t bit, bool is_one) {
+    if (is_one)
+        signals.fetch_or(bit, std::memory_order_relaxed);
+    else
+        signals.fetch_and(~bit, std::memory_order_relaxed);
+}
 
 void note(int signal) {
     if (signal < 1 || signal > 64)
@@ -25,13 +33,10 @@ void note(int signal) {
     if (!kept_disposition(signal, nullptr, &now) && real::sigaction(signal, nullptr, &now) < 0)
         return;
     const bool handled = now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN;
-    const uint64_t bit = uint64_t{1} << (signal - 1);
-    if (handled && (now.sa_flags & SA_RESTART) == 0)
-        interrupting.fetch_or(bit, std::memory_order_relaxed);
-    else
-        interrupting.fetch_and(~bit, std::memory_order_relaxed);
-    interrupting_handlers.store(__builtin_popcountll(interrupting.load(std::memory_order_relaxed)),
-                                std::memory_order_relaxed);
+    const bool restarts = (now.sa_flags & SA_RESTART) != 0;
+    const uint64_t bit = bit_of(signal) & ~kFaults;
+    keep(interrupting_signals, bit, handled && !restarts);
+    keep(restarting_signals, bit, handled && restarts);
 }
 
 sighandler_t install(int signal, sighandler_t handler, int flags) {

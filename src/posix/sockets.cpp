@@ -12,10 +12,14 @@
 #include "link/possession.h"
 #include "policy/policy.h"
 #include "posix/posix.h"
+#include "posix/rings.h"
 #include "stream/sleep.h"
 
 #ifndef SOL_TCP
 #define SOL_TCP 6
+#endif
+#ifndef TCP_INQ
+#define TCP_INQ 36
 #endif
 
 namespace loopfast {
@@ -43,6 +47,11 @@ void begin(Stream& stream, int fd, Role role, bool marked) {
     const Decision decision = decide_needs_port() ? decision_for(fd, role) : decide(0);
     const bool on = (marked || decision.on) && !decision.forbidden &&
                     shared.opted_out.load(std::memory_order_relaxed) == 0;
+    if (on && ring_in_use()) {
+        stream.role = role;
+        refuse(stream, Reason::kOption);
+        return;
+    }
     if (on) {
         install_fault_handlers();
         begin_connection(stream, fd, role, marked ? 0 : decision.threshold);
@@ -94,11 +103,26 @@ LOOPFAST_PUBLIC int socket(int family, int type, int protocol) noexcept {
     return fd;
 }
 
+namespace {
+
+/// The one address that ends a connection, as the kernel recognises it.
+bool is_nowhere(const sockaddr* address, socklen_t size) {
+    sa_family_t family = AF_INET;
+    const iovec part{const_cast<sockaddr*>(address), sizeof family};
+    return size >= sizeof family && Buffers(&part, 1).copy_in(&family, sizeof family) && family == AF_UNSPEC;
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int connect(int fd, const sockaddr* address, socklen_t size) {
+    Stream* const stream = find_stream(fd);
+    if (stream == nullptr)
+        return real::connect(fd, address, size);
+    const bool disconnects = is_nowhere(address, size);
     const int result = real::connect(fd, address, size);
-    if (find_stream(fd) == nullptr)
-        return result;
     const int error = errno;
+    if (disconnects && result == 0)
+        disconnected(*stream);
     // Under way counts: over loopback a non-blocking connect has often succeeded by now, and an
     // interrupted one goes on by itself.
     if (result == 0 || error == EINPROGRESS || error == EINTR)
@@ -109,24 +133,29 @@ LOOPFAST_PUBLIC int connect(int fd, const sockaddr* address, socklen_t size) {
 
 namespace {
 
-/// The kernel fills an address of ours when the program wants none: the family is all we need.
+/// The family of a connection: the kernel has written it where the program wanted the peer's name.
+int family_of(int fd) {
+    int family = AF_UNSPEC;
+    socklen_t size = sizeof family;
+    sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    return family;
+}
+
 template <typename Accept> int accept_with(int listener, sockaddr* address, socklen_t* size, Accept accept) {
     Stream* const parent = find_stream(listener);
-    if (parent == nullptr && !any_opted_in()) [[likely]] {
-        const int fd = accept(address, size);
-        if (fd >= 0)
-            appeared(fd);
-        return fd;
-    }
-    sockaddr_storage own;
+    const bool concerned = parent != nullptr || any_opted_in();
+    // Where the program wants no name, the kernel fills one of ours: the family is all we need. Otherwise
+    // the arguments are the kernel's to judge.
+    sockaddr_storage own{};
     socklen_t own_size = sizeof own;
-    const bool wanted = address != nullptr && size != nullptr && *size >= sizeof(sa_family_t);
+    const bool wanted = address != nullptr || !concerned;
     const int fd = wanted ? accept(address, size) : accept(reinterpret_cast<sockaddr*>(&own), &own_size);
     if (fd < 0)
         return fd;
     const int error = errno;
     appeared(fd);
-    accepted(listener, fd, wanted ? address->sa_family : own.ss_family);
+    if (concerned)
+        accepted(listener, fd, wanted ? family_of(fd) : own.ss_family);
     errno = error;
     return fd;
 }
@@ -147,7 +176,9 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     Stream* const stream = find_stream(fd);
     if (stream == nullptr)
         return real::shutdown(fd, how);
-    const int now = how >= SHUT_RD && how <= SHUT_RDWR ? before_shutdown(*stream, fd, how) : how;
+    if (how < SHUT_RD || how > SHUT_RDWR)
+        return real::shutdown(fd, how);
+    const int now = before_shutdown(*stream, fd, how);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);
@@ -161,8 +192,10 @@ int64_t duration_of(const void* value, socklen_t size) {
     if (size < sizeof time)
         return kForever;
     memcpy(&time, value, sizeof time);
-    return time.tv_sec == 0 && time.tv_usec == 0 ? kForever
-                                                 : time.tv_sec * 1'000'000'000LL + time.tv_usec * 1000LL;
+    const bool forever = (time.tv_sec == 0 && time.tv_usec == 0) || time.tv_sec >= kForever / 1'000'000'000;
+    if (forever)
+        return kForever;
+    return time.tv_sec < 0 ? 0 : time.tv_sec * 1'000'000'000LL + time.tv_usec * 1000LL;  // negative: at once
 }
 
 /// What the kernel made of a size is what counts: it doubles and clamps.
@@ -180,9 +213,11 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         return;
     switch (name) {
     case SO_RCVTIMEO:
+    case SO_RCVTIMEO_NEW:  // the same on 64 bits
         shared.receive_timeout.store(duration_of(value, size), std::memory_order_relaxed);
         break;
     case SO_SNDTIMEO:
+    case SO_SNDTIMEO_NEW:
         shared.send_timeout.store(duration_of(value, size), std::memory_order_relaxed);
         break;
     case SO_RCVLOWAT: {
@@ -232,14 +267,42 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
 
 }  // namespace
 
+namespace {
+
+/// Options whose effect is on what the kernel's socket sends and receives.
+bool is_for_kernel(int level, int name) {
+    if (level == SOL_TCP)
+        return name == TCP_ULP || name == TCP_REPAIR || name == TCP_INQ;
+    if (level != SOL_SOCKET)
+        return false;
+    switch (name) {
+    case SO_ZEROCOPY:
+    case SO_TIMESTAMP:
+    case SO_TIMESTAMPNS:
+    case SO_TIMESTAMPING:
+    case SO_TIMESTAMP_NEW:
+    case SO_TIMESTAMPNS_NEW:
+    case SO_TIMESTAMPING_NEW:
+    case SO_PEEK_OFF:
+    case SO_ATTACH_FILTER:
+    case SO_ATTACH_BPF:
+        return true;
+    default:
+        return false;
+    }
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
-    if (belongs_to_sign(level, name)) [[unlikely]]
-        if (Stream* const stream = find_stream(fd))
-            keep_options_private(*stream);
+    Stream* const stream = find_stream(fd);
+    if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
+        keep_options_private(*stream);
+    if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]]
+        part_with(*stream, fd, Reason::kOption);
     const int result = real::setsockopt(fd, level, name, value, size);
-    if (result == 0)
-        if (Stream* const stream = find_stream(fd))
-            option_set(*stream, fd, level, name, value, size);
+    if (result == 0 && stream != nullptr)
+        option_set(*stream, fd, level, name, value, size);
     return result;
 }
 

@@ -91,8 +91,18 @@ ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int
     return returned<ssize_t>(send(stream, fd, Buffers(parts, count), static_cast<size_t>(total), flags));
 }
 
-/// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring.
-constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE;
+/// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring, and a
+/// connection is begun only once.
+constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE | MSG_FASTOPEN;
+
+/// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
+template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
+    if (leaving != 0)
+        part_with(stream, fd, Reason::kOption);
+    const ssize_t result = call();
+    forget_kernel_readiness(stream);
+    return result;
+}
 
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
     const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
@@ -111,8 +121,10 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 // The shape of all the wrappers below: no entry, or a stream the kernel still serves, or ours.
 #define LOOPFAST_RECEIVE(size, flags, real_call, our_call)                                           \
     Stream* const stream = find_stream(fd);                                                          \
-    if (stream == nullptr || ((flags)&kKernelFlags) != 0) [[likely]]                                 \
+    if (stream == nullptr) [[likely]]                                                                \
         return real_call;                                                                            \
+    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                    \
+        return by_kernel(*stream, fd, 0, [&] { return real_call; });                                 \
     if (!stream->fused()) {                                                                          \
         bool moved;                                                                                  \
         const ssize_t result = kernel_receive(*stream, fd, flags, moved, [&] { return real_call; }); \
@@ -123,8 +135,10 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 #define LOOPFAST_SEND(size, flags, real_call, our_call)                                          \
     Stream* const stream = find_stream(fd);                                                      \
-    if (stream == nullptr || ((flags)&kKernelFlags) != 0) [[likely]]                             \
+    if (stream == nullptr) [[likely]]                                                            \
         return real_call;                                                                        \
+    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                \
+        return by_kernel(*stream, fd, (flags)&MSG_OOB, [&] { return real_call; });               \
     if (!stream->fused()) {                                                                      \
         bool moved;                                                                              \
         const ssize_t result = kernel_send(*stream, fd, size, moved, [&] { return real_call; }); \
@@ -147,12 +161,25 @@ LOOPFAST_PUBLIC ssize_t recv(int fd, void* buffer, size_t size, int flags) {
 namespace {
 
 /// A connected TCP socket names no sender: the kernel leaves the address alone and says that its size is 0.
+/// What it says of a bad size it says after it has taken the bytes.
 ssize_t without_name(ssize_t result, const sockaddr* address, socklen_t* length) {
+    if (result < 0 || address == nullptr)
+        return result;
     const socklen_t none = 0;
+    int given = 0;
     const iovec part{length, sizeof none};
-    if (result >= 0 && address != nullptr && !Buffers(&part, 1).copy_out(&none, sizeof none))
+    if (!Buffers(&part, 1).copy_in(&given, sizeof given))
         return returned<ssize_t>(-EFAULT);
-    return result;
+    if (given < 0)
+        return returned<ssize_t>(-EINVAL);
+    return Buffers(&part, 1).copy_out(&none, sizeof none) ? result : returned<ssize_t>(-EFAULT);
+}
+
+/// On a connected TCP socket an address means nothing, but the kernel looks at it first. @return 0 or -errno.
+long judge_name(const void* address, socklen_t length) {
+    if (address == nullptr)
+        return 0;
+    return length > sizeof(sockaddr_storage) ? -EINVAL : readable(address, length) ? 0 : -EFAULT;
 }
 
 }  // namespace
@@ -172,11 +199,21 @@ LOOPFAST_PUBLIC ssize_t send(int fd, const void* buffer, size_t size, int flags)
                   send_one(*stream, fd, buffer, size, flags));
 }
 
-// On a connected TCP socket the kernel ignores the address.
+namespace {
+
+ssize_t sendto_stream(Stream& stream, int fd, const void* buffer, size_t size, int flags,
+                      const sockaddr* address, socklen_t length) {
+    if (const long refused = judge_name(address, length); refused < 0) [[unlikely]]
+        return returned<ssize_t>(refused);
+    return send_one(stream, fd, buffer, size, flags);
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
                                socklen_t length) {
     LOOPFAST_SEND(size, flags, real::sendto(fd, buffer, size, flags, address, length),
-                  send_one(*stream, fd, buffer, size, flags));
+                  sendto_stream(*stream, fd, buffer, size, flags, address, length));
 }
 
 namespace {
@@ -255,12 +292,15 @@ namespace {
 ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
+    if (message->msg_name != nullptr && message->msg_namelen > INT_MAX)
+        return returned<ssize_t>(-EINVAL);
     if (message->msg_iovlen > IOV_MAX)
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
         // What the kernel reports of a TCP socket: no name, no control data.
-        message->msg_namelen = 0;
+        if (message->msg_name != nullptr)
+            message->msg_namelen = 0;
         message->msg_controllen = 0;
         message->msg_flags = flags & MSG_CMSG_CLOEXEC;
     }
@@ -279,11 +319,25 @@ long judge_control(int fd, const msghdr& message) {
 ssize_t sendmsg_stream(Stream& stream, int fd, const msghdr* message, int flags) {
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
-    if (message->msg_controllen != 0) [[unlikely]]
-        if (const long refused = judge_control(fd, *message); refused < 0)
+    if (message->msg_name != nullptr) [[unlikely]] {
+        // Too long is cut here, other than for sendto.
+        const socklen_t length = message->msg_namelen;
+        const long refused =
+            length > INT_MAX
+                ? -EINVAL
+                : judge_name(message->msg_name,
+                             length > sizeof(sockaddr_storage) ? sizeof(sockaddr_storage) : length);
+        if (refused < 0)
             return returned<ssize_t>(refused);
+    }
     if (message->msg_iovlen > IOV_MAX)
         return returned<ssize_t>(-EMSGSIZE);
+    if (message->msg_controllen != 0) [[unlikely]] {
+        const long total = total_of(message->msg_iov, message->msg_iovlen);
+        const long refused = total < 0 ? total : judge_control(fd, *message);
+        if (refused < 0)
+            return returned<ssize_t>(refused);
+    }
     return send_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
 }
 
@@ -328,8 +382,7 @@ void leave_what_is_passed(const msghdr* message) {
 }  // namespace
 
 LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-    if (table_detail::limit.load(std::memory_order_relaxed) != 0 && readable(message, sizeof *message) &&
-        message->msg_controllen != 0) [[unlikely]] {
+    if (had_streams() && readable(message, sizeof *message) && message->msg_controllen != 0) [[unlikely]] {
         const int error = errno;
         leave_what_is_passed(message);
         errno = error;

@@ -1,8 +1,12 @@
 // poll, select and epoll.
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/hidden.h"
 #include "posix/posix.h"
 #include "wait/epoll_set.h"
@@ -25,7 +29,7 @@ int64_t from_timespec(const timespec* time) {
 }
 
 /// Nothing in this process was ever a stream: one load.
-bool no_streams() { return table_detail::limit.load(std::memory_order_relaxed) == 0; }
+bool no_streams() { return !had_streams(); }
 
 bool any_entry(const pollfd* fds, nfds_t count) {
     for (nfds_t i = 0; i < count; ++i)
@@ -34,9 +38,20 @@ bool any_entry(const pollfd* fds, nfds_t count) {
     return false;
 }
 
+/// The kernel refuses a poll of more entries than the process may have descriptors.
+constexpr nfds_t kFewPolled = 256;
+bool allowed(nfds_t count) {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) != 0 || count <= limit.rlim_cur;
+}
+
 template <typename Kernel>
 int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, Kernel kernel) {
-    if (no_streams() || !readable(fds, count * sizeof *fds) || !any_entry(fds, count))
+    if (no_streams())
+        return kernel();
+    if (count > kFewPolled && !allowed(count))
+        return returned<int>(-EINVAL);
+    if (!readable(fds, count * sizeof *fds) || !any_entry(fds, count))
         return kernel();
     for (;;) {
         if (poll_needs_us(fds, count))
@@ -80,36 +95,111 @@ LOOPFAST_PUBLIC int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeo
 
 namespace {
 
-/// select's sets as bit words: programs pass larger ones than fd_set has, sized by the count.
-bool test(const fd_set* set, int fd) {
-    return set != nullptr && (reinterpret_cast<const unsigned long*>(set)[fd / 64] >> (fd % 64) & 1) != 0;
-}
-void put(fd_set* set, int fd, bool on) {
-    if (set == nullptr)
-        return;
-    auto& word = reinterpret_cast<unsigned long*>(set)[fd / 64];
-    const unsigned long bit = 1UL << (fd % 64);
-    word = on ? word | bit : word & ~bit;
-}
-
 constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;
 constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR;
 constexpr int kMostSelected = 1024;
+/// Among the events of an entry, where poll knows no such bit: the descriptor was open when the call began.
+constexpr short kOpenAtFirst = 0x4000;
+
+/// What select is given and gives back. Programs pass larger sets than fd_set has, sized by the count; so
+/// they are taken as words, and from memory that may not be there.
+class SelectSets {
+public:
+    /// `good()` is false when the sets cannot be read or there is no memory for them.
+    SelectSets(int count, fd_set* reading, fd_set* writing, fd_set* except)
+        : theirs_{reading, writing, except} {
+        const auto words = (static_cast<size_t>(count) + kBits - 1) / kBits;
+        bytes_ = words * sizeof(unsigned long);
+        auto* memory = small_;
+        if (count > kMostSelected) {
+            size_ = kSets * bytes_ + static_cast<size_t>(count) * sizeof(pollfd);
+            void* const mapped =
+                sys::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (sys::mmap_failed(mapped)) {
+                size_ = 0;
+                return;
+            }
+            memory = static_cast<unsigned long*>(mapped);
+            fds = reinterpret_cast<pollfd*>(memory + kSets * words);
+        }
+        good_ = true;
+        install_fault_handlers();
+        for (int i = 0; i < kSets; ++i) {
+            words_[i] = memory + static_cast<size_t>(i) * words;
+            memset(words_[i], 0, bytes_);
+            const iovec part{theirs_[i], bytes_};
+            good_ = good_ && (theirs_[i] == nullptr || Buffers(&part, 1).copy_in(words_[i], bytes_));
+        }
+    }
+    ~SelectSets() {
+        if (size_ != 0)
+            sys::munmap(words_[0], size_);
+    }
+    SelectSets(const SelectSets&) = delete;
+    SelectSets& operator=(const SelectSets&) = delete;
+
+    bool good() const { return good_; }
+    bool test(int set, int fd) const { return (word(set, fd) >> (static_cast<size_t>(fd) % kBits) & 1) != 0; }
+    void clear(int set, int fd) { word(set, fd) &= ~(1UL << (static_cast<size_t>(fd) % kBits)); }
+    bool give_back() {
+        bool all = true;
+        for (int i = 0; i < kSets; ++i) {
+            const iovec part{theirs_[i], bytes_};
+            all = all && (theirs_[i] == nullptr || Buffers(&part, 1).copy_out(words_[i], bytes_));
+        }
+        return all;
+    }
+
+private:
+    static constexpr int kSets = 3;
+    static constexpr size_t kBits = sizeof(unsigned long) * 8;
+    unsigned long& word(int set, int fd) const { return words_[set][static_cast<size_t>(fd) / kBits]; }
+
+    fd_set* theirs_[kSets];
+    unsigned long* words_[kSets] = {};
+    size_t bytes_;
+    size_t size_ = 0;
+    bool good_ = false;
+    unsigned long small_[kSets * kMostSelected / kBits];
+    pollfd small_fds_[kMostSelected];
+
+public:
+    pollfd* fds = small_fds_;
+};
+
+/// How many descriptors the kernel has room for at present: it looks at no more bits of a set.
+int most_selectable() {
+    char text[2048];
+    const auto fd =
+        static_cast<int>(sys::call(SYS_openat, AT_FDCWD, sys::word("/proc/self/status"), O_CLOEXEC));
+    const long size = fd >= 0 ? sys::read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0)
+        sys::close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char* const line = strstr(text, "FDSize:");
+    const int known = line != nullptr ? atoi(line + 7) : 0;
+    return known > kMostSelected ? known : kMostSelected;
+}
 
 /// A select that names a stream, as a poll. kNotOurs: the kernel's select is right.
 constexpr int kNotOurs = -1000000;
 
 int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, int64_t timeout,
                    const sigset_t* mask) {
-    pollfd fds[kMostSelected];
+    if (count > kMostSelected) {
+        const int most = most_selectable();
+        count = count < most ? count : most;
+    }
+    SelectSets sets(count, reading, writing, except);
+    if (!sets.good())
+        return kNotOurs;
+    pollfd* const fds = sets.fds;
     nfds_t used = 0;
     bool ours = false;
-    if (count > kMostSelected)
-        count = kMostSelected;
     for (int fd = 0; fd < count; ++fd) {
-        const bool in = test(reading, fd);
-        const bool out = test(writing, fd);
-        const bool other = test(except, fd);
+        const bool in = sets.test(0, fd);
+        const bool out = sets.test(1, fd);
+        const bool other = sets.test(2, fd);
         if (!in && !out && !other)
             continue;
         short events = 0;
@@ -119,8 +209,11 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
             events |= POLLOUT | POLLWRNORM | POLLWRBAND;
         if (other)
             events |= POLLPRI;
+        if (find(fd).kind() != EntryKind::kNone) {
+            ours = true;
+            events |= kOpenAtFirst;
+        }
         fds[used++] = {fd, events, 0};
-        ours = ours || find(fd).kind() != EntryKind::kNone;
     }
     if (!ours)
         return kNotOurs;
@@ -136,16 +229,24 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
             return -errno;
         bool hung_up_only = false;
         for (nfds_t i = 0; i < used; ++i) {
-            if ((fds[i].revents & POLLNVAL) != 0)
-                return -EBADF;
-            const bool in = test(reading, fds[i].fd) && (fds[i].revents & kReadable) != 0;
-            const bool out = test(writing, fds[i].fd) && (fds[i].revents & kWritable) != 0;
-            const bool other = test(except, fds[i].fd) && (fds[i].revents & POLLPRI) != 0;
+            if ((fds[i].revents & POLLNVAL) != 0) {
+                if ((fds[i].events & kOpenAtFirst) == 0)
+                    return -EBADF;
+                // Closed while we waited: ready in all respects, as the kernel has it.
+                fds[i].revents = POLLIN | POLLOUT | POLLPRI;
+            }
+            const int fd = fds[i].fd;
+            if (fd < 0)
+                continue;
+            const bool in = sets.test(0, fd) && (fds[i].revents & kReadable) != 0;
+            const bool out = sets.test(1, fd) && (fds[i].revents & kWritable) != 0;
+            const bool other = sets.test(2, fd) && (fds[i].revents & POLLPRI) != 0;
             found += in + out + other;
             // poll always reports a hang-up; select does only to those who asked to read.
-            hung_up_only = hung_up_only || (fds[i].revents != 0 && !in && !out && !other);
-            if (hung_up_only && !in && !out && !other)
-                fds[i].fd = fds[i].revents != 0 ? ~fds[i].fd : fds[i].fd;
+            if (fds[i].revents != 0 && !in && !out && !other) {
+                hung_up_only = true;
+                fds[i].fd = ~fd;
+            }
         }
         if (found != 0 || !hung_up_only || left == 0)
             break;
@@ -153,25 +254,31 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
     for (nfds_t i = 0; i < used; ++i) {
         const int fd = fds[i].fd < 0 ? ~fds[i].fd : fds[i].fd;
         const short seen = fds[i].fd < 0 ? short{0} : fds[i].revents;
-        put(reading, fd, test(reading, fd) && (seen & kReadable) != 0);
-        put(writing, fd, test(writing, fd) && (seen & kWritable) != 0);
-        put(except, fd, test(except, fd) && (seen & POLLPRI) != 0);
+        if ((seen & kReadable) == 0)
+            sets.clear(0, fd);
+        if ((seen & kWritable) == 0)
+            sets.clear(1, fd);
+        if ((seen & POLLPRI) == 0)
+            sets.clear(2, fd);
     }
-    return found;
+    return sets.give_back() ? found : -EFAULT;
 }
 
 }  // namespace
 
 LOOPFAST_PUBLIC int select(int count, fd_set* reading, fd_set* writing, fd_set* except, timeval* timeout) {
-    if (no_streams() || count <= 0 || (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_usec < 0)))
+    // What is wrong with the arguments is left to the real function.
+    if (no_streams() || count <= 0 || !readable(timeout, timeout != nullptr ? sizeof *timeout : 0) ||
+        (timeout != nullptr && (timeout->tv_sec < 0 || timeout->tv_usec < 0)))
         return real::select(count, reading, writing, except, timeout);
-    const int64_t duration =
-        timeout == nullptr ? kForever : timeout->tv_sec * 1'000'000'000LL + timeout->tv_usec * 1000LL;
+    const int64_t duration = timeout == nullptr || timeout->tv_sec >= kForever / 2'000'000'000
+                                 ? kForever
+                                 : timeout->tv_sec * 1'000'000'000LL + timeout->tv_usec * 1000LL;
     const int64_t deadline = deadline_after(duration);
     const int result = select_streams(count, reading, writing, except, duration, nullptr);
     if (result == kNotOurs)
         return real::select(count, reading, writing, except, timeout);
-    if (timeout != nullptr) {  // Linux says what is left
+    if (timeout != nullptr && duration != kForever) {  // Linux says what is left
         const int64_t left = time_left(deadline);
         timeout->tv_sec = left / 1'000'000'000LL;
         timeout->tv_usec = left % 1'000'000'000LL / 1000;
@@ -214,14 +321,32 @@ LOOPFAST_PUBLIC int epoll_ctl(int set_fd, int operation, int fd, epoll_event* ev
     return returned<int>(set->control(set_fd, operation, fd, event));
 }
 
+namespace {
+
+/// More events than the kernel lets one ask for.
+constexpr int kMostEvents = INT32_MAX / static_cast<int>(sizeof(epoll_event));
+
+int wait_in_set(EpollSet& set, int set_fd, epoll_event* events, int capacity, int64_t timeout,
+                const sigset_t* mask) {
+    if (capacity > kMostEvents)
+        return returned<int>(-EINVAL);
+    // Written as it was read: where the events cannot be put, that matters once there are some.
+    if (capacity > 0 && set.has_managed() && loopfast_copy(events, events, 1) != 0) [[unlikely]] {
+        epoll_event one;
+        const int result = set.wait(set_fd, &one, 1, timeout, mask);
+        return returned<int>(result > 0 ? -EFAULT : result);
+    }
+    return returned<int>(set.wait(set_fd, events, capacity, timeout, mask));
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, int timeout,
                                 const sigset_t* mask) {
     EpollSet* const set = find_set(set_fd);
     if (set == nullptr)
         return real::epoll_pwait(set_fd, events, capacity, timeout, mask);
-    if (capacity > 0 && !readable(events, 1)) [[unlikely]]
-        return returned<int>(-EFAULT);
-    return returned<int>(set->wait(set_fd, events, capacity, from_milliseconds(timeout), mask));
+    return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
 }
 
 LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, int timeout) {
@@ -234,9 +359,7 @@ LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, 
     const int64_t duration = from_timespec(timeout);
     if (set == nullptr || duration < 0)
         return real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
-    if (capacity > 0 && !readable(events, 1)) [[unlikely]]
-        return returned<int>(-EFAULT);
-    return returned<int>(set->wait(set_fd, events, capacity, duration, mask));
+    return wait_in_set(*set, set_fd, events, capacity, duration, mask);
 }
 
 }  // namespace loopfast

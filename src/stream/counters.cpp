@@ -17,6 +17,9 @@
 #ifndef SOL_TCP
 #define SOL_TCP 6
 #endif
+#ifndef TCP_INQ
+#define TCP_INQ 36
+#endif
 
 namespace loopfast {
 
@@ -31,10 +34,10 @@ bool tcp_info_of(int fd, tcp_info& info) {
            size >= offsetof(tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
 }
 
-int option_of(int fd, int level, int name) {
+int option_of(int fd, int level, int name, int unknown = 0) {
     int value = 0;
     socklen_t size = sizeof value;
-    return sys::getsockopt(fd, level, name, &value, &size) == 0 ? value : 0;
+    return sys::getsockopt(fd, level, name, &value, &size) == 0 ? value : unknown;
 }
 
 void set_option(int fd, int level, int name, int value) {
@@ -96,6 +99,11 @@ bool received_count_agrees(const Stream& stream, int fd) {
     return false;
 }
 
+uint64_t received_by_kernel(int fd) {
+    tcp_info info;
+    return tcp_info_of(fd, info) ? info.tcpi_bytes_received : 0;
+}
+
 bool received_at_least(int fd, uint64_t count) {
     tcp_info info;
     int waiting = 0;
@@ -111,6 +119,7 @@ bool needs_kernel(int fd) {
     const int status = sys::fcntl(fd, F_GETFL);
     return upper_protocol || (status >= 0 && (status & O_ASYNC) != 0) ||
            option_of(fd, SOL_SOCKET, SO_ZEROCOPY) != 0 || option_of(fd, SOL_SOCKET, SO_OOBINLINE) != 0 ||
+           option_of(fd, SOL_SOCKET, SO_PEEK_OFF, -1) >= 0 || option_of(fd, SOL_TCP, TCP_INQ) != 0 ||
            option_of(fd, SOL_SOCKET, SO_TIMESTAMP) != 0 || option_of(fd, SOL_SOCKET, SO_TIMESTAMPNS) != 0 ||
            option_of(fd, SOL_SOCKET, SO_TIMESTAMPING) != 0;
 }

@@ -12,6 +12,7 @@ bool sent_count_agrees(const Stream& stream, int fd);
 /// All that was taken from this socket was taken through us.
 bool received_count_agrees(const Stream& stream, int fd);
 /// The first `count` bytes that the kernel received have been taken out, by whomever.
+uint64_t received_by_kernel(int fd);
 bool received_at_least(int fd, uint64_t count);
 
 /// A socket option is in use whose effect only the kernel can give.

@@ -5,6 +5,7 @@
 #include "base/hidden.h"
 #include "base/log.h"
 #include "link/link.h"
+#include "stream/setup.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
 
@@ -30,8 +31,12 @@ void prepare_close(Stream& stream, int fd, bool last) {
 void release_mapping(Stream& stream) {
     // Dekker with Watching: mark, then look. Whoever sees the other one unmaps, and only one can.
     stream.dying.store(true, std::memory_order_seq_cst);
-    if (stream.waiters.load(std::memory_order_seq_cst) != 0)
+    if (stream.waiters.load(std::memory_order_seq_cst) != 0) {
+        // They sleep on the link: out of it, to find the descriptor closed. (Relatives share it, and go on.)
+        if (count_holders(*stream.shared) == 0)
+            sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
         return;
+    }
     if (!stream.dying.exchange(false, std::memory_order_seq_cst))
         return;
     // Copies are made under the locks and check the generation first.
@@ -53,6 +58,28 @@ Watching::~Watching() {
     if (stream_.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
         stream_.dying.load(std::memory_order_seq_cst)) [[unlikely]]
         release_mapping(stream_);
+}
+
+void disconnected(Stream& stream) {
+    if (!hold_setup(stream))
+        return;
+    SharedHalf& shared = *stream.shared;
+    if (stream.state() != State::kIdle) {
+        Hold receiving(shared.receive_lock);
+        Hold sending(shared.send_lock);
+        if (stream.segment)
+            stream.our_words().closing.store(kClosingBoth, std::memory_order_release);  // as in prepare_close
+        refuse(stream, Reason::kOption);
+        shared.shut_for_reading.store(0, std::memory_order_relaxed);
+        shared.send_to_kernel.store(0, std::memory_order_relaxed);
+    }
+    release_setup(stream);
+    if (!stream.segment)
+        return;
+    if (set_hooks.unclaim != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
+        set_hooks.unclaim(stream);
+    // Whoever sleeps on the link comes out, as in leave().
+    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
 }
 
 int before_shutdown(Stream& stream, int fd, int how) {

@@ -1,6 +1,7 @@
 // Receiving: one attempt, on the lane that is due. A direction is finished up to its cut on the kernel lane
 // before the ring is looked at, and the ring is drained before the kernel says how the connection ended.
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -74,7 +75,8 @@ RingReader::Mode mode_of(int flags) {
     return (flags & MSG_PEEK) != 0 ? RingReader::kPeek : RingReader::kConsume;
 }
 
-/// A peer that left the ring goes on over the kernel lane, and one call takes what is there on both: see up_to_cut.
+/// A peer that left the ring goes on over the kernel lane, and one call takes what is there on both: see
+/// up_to_cut.
 /// @return how much more than `taken` there was.
 [[gnu::noinline]] long behind_the_ring(Stream& stream, int fd, const Buffers* to, long taken, size_t size,
                                        int flags) {
@@ -97,6 +99,9 @@ RingReader::Mode mode_of(int flags) {
     }
     if (size == 0 || stream.reader().available() != (peek ? static_cast<uint64_t>(taken) : 0))
         return more;
+    int at_mark = 0;
+    if (sys::ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark != 0)
+        return more;  // urgent data ends what one call takes
     const long behind = kernel_receive(fd, to != nullptr ? &rest : nullptr, size, flags);
     forget_kernel_readiness(stream);
     return behind > 0 ? more + behind : more;
@@ -119,7 +124,8 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (taken > 0) {
             if (mode == RingReader::kConsume)
                 wake_producer(stream);
-            if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed)) [[unlikely]]
+            if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed))
+                [[unlikely]]
                 taken += behind_the_ring(stream, fd, to, taken, size, flags);
             // Who always finds bytes never asks the kernel anything, which is where filters are looked for.
             if ((shared.counters.messages_in.load(std::memory_order_relaxed) & kReceivesPerLook) == 0)

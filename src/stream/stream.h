@@ -81,6 +81,8 @@ struct Stream {
     uint64_t cgroup = 0;              ///< of the socket; 0 until it is asked for
 
     std::atomic<int> local_refs{0};  ///< descriptors of this process
+    std::atomic<int> callers{0};     ///< blocking calls that wait, see wait/caller.h
+    std::atomic<int> kept{-1};       ///< the hidden duplicate that they use, once their descriptor was closed
     std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
     std::atomic<bool> dying{false};  ///< closed; the last waiter unmaps
 
@@ -333,6 +335,9 @@ inline void heed_verdict(Stream& stream, int fd) {
 void prepare_close(Stream& stream, int fd, bool last);
 /// Releases the segment and the link, once nobody looks at them.
 void release_mapping(Stream& stream);
+/// connect(2) to nowhere has ended the connection: what was in the rings is gone, as what was in the kernel's
+/// queues. A connection that begins on the same socket stays on the kernel lane.
+void disconnected(Stream& stream);
 /// shutdown(2) succeeded or is about to. @return what of it the kernel is to do now; kShutLater for nothing, since
 /// bytes have to go first.
 constexpr int kShutLater = -1;

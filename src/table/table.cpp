@@ -124,6 +124,8 @@ Stream* make_stream(int fd) {
     add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
     stream.local_refs.store(1, std::memory_order_relaxed);
     stream.descriptor.store(fd, std::memory_order_relaxed);
+    // Relaxed: another thread learns of the descriptor from this one, after it was made.
+    table_detail::streams_made.store(true, std::memory_order_relaxed);
     set_entry(fd, TableEntry(EntryKind::kStream, stream.slot, stream.generation));
     return &stream;
 }
@@ -141,12 +143,53 @@ void duplicated(int fd, int copy) {
     }
 }
 
+namespace {
+
+/// Calls wait on the stream: a duplicate of the descriptor keeps the connection until they are over.
+void keep(Stream& stream, int fd, TableEntry entry) {
+    if (table_hooks.end_jumped_calls != nullptr)
+        table_hooks.end_jumped_calls();
+    if (stream.callers.load(std::memory_order_seq_cst) == 0 ||
+        stream.kept.load(std::memory_order_relaxed) >= 0)
+        return;
+    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const int kept = copy >= 0 ? hide(copy) : -1;
+    if (kept < 0)
+        return;
+    stream.local_refs.fetch_add(1, std::memory_order_relaxed);
+    set_entry(kept, entry);
+    // seq_cst: Dekker with the end of a call, which counts itself out and then looks for the duplicate.
+    stream.kept.store(kept, std::memory_order_seq_cst);
+    if (stream.callers.load(std::memory_order_seq_cst) == 0)
+        let_go_of_kept(stream);
+}
+
+}  // namespace
+
+void close_kept(int fd) {
+    const TableEntry entry = before_close(fd);
+    close_hidden(fd);
+    after_close(fd, entry);
+}
+
+void let_go_of_kept(Stream& stream) {
+    const int kept = stream.kept.exchange(-1, std::memory_order_seq_cst);
+    if (kept >= 0)
+        close_kept(kept);
+}
+
 TableEntry before_close(int fd) {
     const TableEntry entry = find(fd);
     if (entry.kind() == EntryKind::kNone || in_borrowed_memory())
         return {};
+    if (entry.kind() == EntryKind::kSet && table_hooks.set_closing != nullptr)
+        table_hooks.set_closing(entry.index(), fd);
     if (entry.kind() == EntryKind::kStream) {
         Stream* stream = find_stream(fd);
+        // From here on the number means nothing to us. Then look for calls, see Caller: Dekker, seq_cst.
+        table_detail::entries[fd].store(0, std::memory_order_seq_cst);
+        if (stream != nullptr && stream->callers.load(std::memory_order_seq_cst) != 0) [[unlikely]]
+            keep(*stream, fd, entry);
         if (stream != nullptr && stream->descriptor.load(std::memory_order_relaxed) == fd)
             name_another_descriptor(*stream, fd, entry);
         if (stream != nullptr && stream->local_refs.load(std::memory_order_relaxed) == 1) {
@@ -163,8 +206,7 @@ TableEntry before_close(int fd) {
                 }
         }
     }
-    // From here on the number means nothing to us: the kernel may give it to another thread's descriptor
-    // before close returns.
+    // The kernel may give the number to another thread's descriptor before close returns.
     set_entry(fd, {});
     return entry;
 }
@@ -274,6 +316,7 @@ void after_fork_in_child() {
         stream.kernel_senders.store(0, std::memory_order_relaxed);
         stream.cutting.store(0, std::memory_order_relaxed);
         stream.waiters.store(0, std::memory_order_relaxed);
+        stream.callers.store(0, std::memory_order_relaxed);
         stream.watched.store(0, std::memory_order_relaxed);
         stream.registered_receiver.store(0, std::memory_order_relaxed);
         stream.registered_sender.store(0, std::memory_order_relaxed);
@@ -283,6 +326,10 @@ void after_fork_in_child() {
         entry.store(0, std::memory_order_relaxed);
     if (table_hooks.forked != nullptr)
         table_hooks.forked();
+    for_each_stream([](Stream& stream) {
+        if (stream.callers.load(std::memory_order_relaxed) == 0)
+            let_go_of_kept(stream);
+    });
     if (table_hooks.steward_forked != nullptr)
         table_hooks.steward_forked();
 }

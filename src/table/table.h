@@ -33,7 +33,12 @@ namespace table_detail {
 inline std::atomic<uint64_t>* entries = nullptr;
 inline std::atomic<uint32_t> limit{0};  // 0 until there is a table: every lookup then says "none"
 inline std::atomic<uint32_t> end{0};    // above every descriptor that ever had an entry
+inline std::atomic<bool> streams_made{false};
 }  // namespace table_detail
+
+/// False until this process had its first stream: one that never opts in is left alone. (It may well have
+/// epoll sets, and a table for them.)
+inline bool had_streams() { return table_detail::streams_made.load(std::memory_order_relaxed); }
 
 void open_table(std::atomic<uint64_t>* entries);
 
@@ -64,6 +69,11 @@ void duplicated(int fd, int copy);
 /// Before and after the kernel closes `fd`. What `before_close` returns goes to `after_close`.
 TableEntry before_close(int fd);
 void after_close(int fd, TableEntry entry);
+
+/// The whole close of a descriptor that the program does not know.
+void close_kept(int fd);
+/// The last blocking call on the stream is over: what was kept for such calls is closed.
+void let_go_of_kept(Stream& stream);
 
 /// `fd` is a descriptor that the kernel just made, whatever stood under its number before is gone.
 inline void appeared(int fd) {
@@ -113,6 +123,10 @@ void after_failed_exec();
 /// What epoll sets do when a stream, or the set itself, goes away; set once at start.
 struct TableHooks {
     void (*stream_closing)(Stream& stream) = nullptr;
+    /// Before a descriptor of a stream with calls under way is closed: those that will never return.
+    void (*end_jumped_calls)() = nullptr;
+    /// A descriptor of a set is about to be closed; threads that wait in it keep the set.
+    void (*set_closing)(uint32_t index, int fd) = nullptr;
     void (*descriptor_closing)(Stream& stream, int fd, int other) = nullptr;
     void (*set_closed)(uint32_t index) = nullptr;
     void (*forked)() = nullptr;

@@ -2,9 +2,13 @@
 #include "wait/blocking.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/single_threaded.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "wait/caller.h"
 #include "wait/sleeper.h"
 
 namespace loopfast {
@@ -15,9 +19,16 @@ bool does_not_block(const Stream& stream, int flags) {
     return (flags & MSG_DONTWAIT) != 0 || stream.shared->nonblocking.load(std::memory_order_relaxed) != 0;
 }
 
-/// After a wait was interrupted: does the call go on? A call with a timeout never does.
+/// A call that does not wait is one as well.
+void cancellation_point() {
+    if (!__libc_single_threaded)
+        pthread_testcancel();
+}
+
+/// After a wait was interrupted: does the call go on? A call with a timeout never does. (Where there are
+/// handlers of both kinds a wait is only interrupted by those that end the call.)
 bool restarts(int64_t timeout) {
-    return timeout == kForever && interrupting_handlers.load(std::memory_order_relaxed) == 0;
+    return timeout == kForever && interrupting_signals.load(std::memory_order_relaxed) == 0;
 }
 
 /// How many bytes a receive waits for before it returns.
@@ -30,7 +41,22 @@ size_t target_of(const Stream& stream, size_t size, int flags) {
 
 }  // namespace
 
+namespace {
+
+/// A receive of no bytes waits once, and whatever ends the wait, it returns none: the kernel leaves an error
+/// to the next call.
+long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline) {
+    constexpr uint32_t kAnything = POLLIN | POLLRDHUP | POLLHUP | POLLERR;
+    while (wait_for(stream, call.fd(), Want::kReceive, deadline) == WaitResult::kReady &&
+           (readiness(stream, call.fd(), Freshness::kRecent) & kAnything) == 0) {
+    }
+    return 0;
+}
+
+}  // namespace
+
 long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
+    cancellation_point();
     const bool peek = (flags & MSG_PEEK) != 0;
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
     Buffers* const target = to != nullptr ? &rest : nullptr;
@@ -39,6 +65,9 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         return result;
     if (does_not_block(stream, flags))
         return result;
+    const Caller call(stream, fd);
+    if (!call.alive())
+        return result > 0 ? result : -EBADF;
     const size_t wanted = target_of(stream, size, flags);
     const int64_t timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
@@ -59,8 +88,10 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         }
         if (deadline < 0)
             deadline = deadline_after(timeout);
+        if (size == 0)
+            return wait_for_nothing(stream, call, deadline);
         const uint64_t seen = peek ? static_cast<uint64_t>(total) : 0;
-        switch (wait_for(stream, fd, Want::kReceive, deadline, seen)) {
+        switch (wait_for(stream, call.fd(), Want::kReceive, deadline, seen)) {
         case WaitResult::kReady:
             break;
         case WaitResult::kTimeout:
@@ -72,20 +103,19 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 return -EINTR;
             break;
         }
-        result = receive_some(stream, fd, target, peek ? size : size - static_cast<size_t>(total), flags);
+        result =
+            receive_some(stream, call.fd(), target, peek ? size : size - static_cast<size_t>(total), flags);
         if (peek && result == total && total > 0 &&
-            (kernel_readiness(stream, fd, Freshness::kRecent) & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+            (kernel_readiness(stream, call.fd(), Freshness::kRecent) & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
             return total;  // no more will come
     }
 }
 
-long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
-    long result = send_some(stream, fd, from, size, flags);
-    if (result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)) [[likely]]
-        return result;
-    const bool nonblocking = does_not_block(stream, flags);
-    if (result < 0 && nonblocking)
-        return result;
+namespace {
+
+/// The rest of a send, after its first attempt gave `result`. With a call it waits for room.
+long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int flags, long result,
+               const Caller* call) {
     const int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
     Buffers rest = from;
@@ -96,14 +126,12 @@ long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
             if (static_cast<size_t>(total) >= size)
                 return total;
             rest.skip(static_cast<size_t>(result));
-        } else if (result != -EAGAIN) {
+        } else if (result != -EAGAIN || call == nullptr) {
             return total > 0 ? total : result;
-        } else if (nonblocking) {
-            return total > 0 ? total : -EAGAIN;
         } else {
             if (deadline < 0)
                 deadline = deadline_after(timeout);
-            switch (wait_for(stream, fd, Want::kSend, deadline)) {
+            switch (wait_for(stream, call->fd(), Want::kSend, deadline)) {
             case WaitResult::kReady:
                 break;
             case WaitResult::kTimeout:
@@ -116,9 +144,24 @@ long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
                 break;
             }
         }
-        result = send_some(stream, fd, rest, size - static_cast<size_t>(total),
+        result = send_some(stream, call != nullptr ? call->fd() : fd, rest, size - static_cast<size_t>(total),
                            total > 0 ? flags | kContinued : flags);
     }
+}
+
+}  // namespace
+
+long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
+    cancellation_point();
+    const long result = send_some(stream, fd, from, size, flags);
+    if (result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)) [[likely]]
+        return result;
+    if (does_not_block(stream, flags))
+        return result < 0 ? result : send_rest(stream, fd, from, size, flags, result, nullptr);
+    const Caller call(stream, fd);
+    if (!call.alive())
+        return result > 0 ? result : -EBADF;
+    return send_rest(stream, fd, from, size, flags, result, &call);
 }
 
 }  // namespace loopfast

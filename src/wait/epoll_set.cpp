@@ -2,6 +2,7 @@
 #include "wait/epoll_set.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -10,8 +11,10 @@
 
 #include "base/hidden.h"
 #include "base/real.h"
+#include "stream/counters.h"
 #include "stream/sleep.h"
 #include "table/table.h"
+#include "wait/caller.h"
 #include "wait/epoll_events.h"
 #include "wait/sleeper.h"
 
@@ -82,7 +85,9 @@ void EpollSet::kick() {
     if (kernel_sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0 && !kicked_kernel_) {
         // Threads that wait in the kernel's set must come out and wait here. They recognise the event by
         // its data, which is a number that no program has.
-        epoll_event event{EPOLLIN, {}};
+        // Edge-triggered, and passed on by whoever comes out (leave_kernel): a thread that never does, since
+        // it was cancelled or jumped away, must not leave behind a set that is always ready.
+        epoll_event event{EPOLLIN | EPOLLET, {}};
         event.data.u64 = kernel_kick_data();
         sys::write(kick_, &one, sizeof one);
         if (sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, kick_, &event) == 0)
@@ -140,6 +145,7 @@ bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
         return false;
     forget_kernel_readiness(stream);
     interest.registered = true;
+    interest.had_room = !stream.out_in_ring() && (sys::ready_now(fd, POLLOUT) & POLLOUT) != 0;
     stream.watched.fetch_add(1, std::memory_order_relaxed);
     return true;
 }
@@ -186,8 +192,6 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     if (operation == EPOLL_CTL_ADD) {
         if (known)
             return -EEXIST;
-        if (event == nullptr)
-            return -EFAULT;
         constexpr uint32_t kWithExclusive =
             EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
         if ((event->events & EPOLLEXCLUSIVE) != 0 && (event->events & ~kWithExclusive) != 0)
@@ -216,8 +220,6 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
         make_cold(*interest);
         change_managed(-1);
         return 0;
-    } else if (event == nullptr) {
-        return -EFAULT;
     } else if ((interest->events & EPOLLEXCLUSIVE) != 0 || (event->events & EPOLLEXCLUSIVE) != 0) {
         return -EINVAL;
     }
@@ -232,7 +234,7 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
 
 int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
-        return -EINVAL;
+        return real::epoll_ctl(set_fd, operation, fd, event) < 0 ? -errno : 0;
     Stream* const stream = find_stream(fd);
     if (operation == EPOLL_CTL_ADD) {
         EpollSet* const inner = find_set(fd);
@@ -245,11 +247,17 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     descriptor = set_fd;
     Interest* interest = interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
-    // A bad pointer must be the kernel's to judge; and what it says of a descriptor that is closed as well.
+    // What the kernel says of a descriptor that is closed it must say itself.
     if ((stream != nullptr && stream->fused() &&
          (operation == EPOLL_CTL_ADD ? ensure_hidden(set_fd) : managed)) ||
-        (managed && stream != nullptr))
-        return control_managed(operation, fd, interest, stream, event);
+        (managed && stream != nullptr)) {
+        // Taken in before anything else is looked at, as in the kernel.
+        epoll_event given{};
+        const iovec part{event, sizeof given};
+        if (operation != EPOLL_CTL_DEL && !Buffers(&part, 1).copy_in(&given, sizeof given))
+            return -EFAULT;
+        return control_managed(operation, fd, interest, stream, &given);
+    }
     const int result = real::epoll_ctl(set_fd, operation, fd, event);
     if (result < 0)
         return -errno;
@@ -347,6 +355,13 @@ bool EpollSet::claim(Stream& stream, int fd) {
         // may have come since.
         interest.edge = interest.entered == kernel_waits_ ||
                         ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
+        interest.seen_in_kernel = received_by_kernel(number);
+        // Full now: room will be an edge. From here on each send that finds none counts (report_edge).
+        interest.seen_full = stream.shared->full_count.load(std::memory_order_relaxed) -
+                             ((sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
+        interest.seen_ended = interest.entered == kernel_waits_
+                                  ? 0
+                                  : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
         change_managed(1);
         unregistered_ = true;
         make_hot(number, interest);
@@ -406,6 +421,7 @@ void EpollSet::forked() {
     close_hidden(kick_);
     hidden_ = kick_ = -1;
     sleepers_.store(0, std::memory_order_relaxed);
+    inside_.store(0, std::memory_order_relaxed);
     kernel_sleepers_.store(0, std::memory_order_relaxed);
     kicked_kernel_ = false;
     interests_.each([&](int number, Interest& interest) {
@@ -415,6 +431,33 @@ void EpollSet::forked() {
             make_hot(number, interest);
         }
     });
+}
+
+void EpollSet::forget_kept() {
+    const int kept = kept_.exchange(-1, std::memory_order_relaxed);
+    if (kept >= 0)
+        close_kept(kept);  // the parent's threads are not here
+}
+
+void EpollSet::closing(int fd) {
+    // seq_cst: Dekker with wait(), which counts itself in and then looks for the descriptor's entry.
+    const TableEntry entry = find(fd);
+    set_entry(fd, {});
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (inside_.load(std::memory_order_seq_cst) == 0 || kept_.load(std::memory_order_relaxed) >= 0)
+        return;
+    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const int kept = copy >= 0 ? hide(copy) : -1;
+    if (kept < 0)
+        return;
+    set_entry(kept, entry);
+    kept_.store(kept, std::memory_order_seq_cst);
+    if (descriptor == fd)
+        descriptor = kept;
+    int mine = kept;
+    if (inside_.load(std::memory_order_seq_cst) == 0 &&
+        kept_.compare_exchange_strong(mine, -1, std::memory_order_seq_cst))
+        close_kept(kept);
 }
 
 void EpollSet::release() {
@@ -460,11 +503,15 @@ void connect_sets() {
     };
     set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
     table_hooks.stream_closing = drop_from_sets;
+    table_hooks.end_jumped_calls = end_jumped_calls;
+    table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };
     table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
     table_hooks.forked = [] {
         making.reset();
         each_set([](EpollSet& set) { set.forked(); });
+        each_set([](EpollSet& set) { set.forget_kept(); });
         forget_thread_waiter();
+        count_calls_again();
     };
 }
 

@@ -56,15 +56,25 @@ public:
     void nest();
     void forked();
     void release();
+    /// `fd`, a descriptor of the set, is about to be closed: threads that wait in it go on with another one.
+    void closing(int fd);
+    void forget_kept();
 
     int descriptor = -1;  ///< some descriptor of the set, as last used
     std::atomic<bool> in_use{false};
     FamilyLock lock;
 
 private:
+    int wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+    /// The descriptor by which the set can be reached, if `fd` was closed meanwhile.
+    int descriptor_now(int fd) const {
+        const int kept = kept_.load(std::memory_order_acquire);  // pairs with closing()
+        return kept >= 0 ? kept : fd;
+    }
     int scan(epoll_event* events, int capacity);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
-    bool report_edge(Interest& interest, Stream& stream, uint32_t bits);
+    bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
+    int take_ordinary(int set_fd, epoll_event* events, int capacity);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);
@@ -108,6 +118,8 @@ private:
     bool unregistered_ = false;  ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;
+    std::atomic<uint32_t> inside_{0};  ///< threads in a wait
+    std::atomic<int> kept_{-1};        ///< a hidden duplicate that they use, once their descriptor was closed
     SpinHistory history_;
 };
 

@@ -5,6 +5,8 @@
 
 #include "base/real.h"
 #include "base/ticks.h"
+#include "link/link.h"
+#include "stream/counters.h"
 #include "stream/sleep.h"
 #include "table/table.h"
 #include "wait/epoll_events.h"
@@ -40,6 +42,19 @@ uint64_t kernel_kick_data() {
     return value;
 }
 
+namespace {
+
+/// A kick that gets threads out of the kernel's set is nothing that the program added.
+int without_kicks(epoll_event* events, int count) {
+    int kept = 0;
+    for (int i = 0; i < count; ++i)
+        if (events[i].data.u64 != kernel_kick_data())
+            events[kept++] = events[i];
+    return count < 0 ? count : kept;
+}
+
+}  // namespace
+
 uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
     if (interest.via != 0) [[unlikely]]
         fd = interest.via - 1;
@@ -52,7 +67,7 @@ uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
            (interest.events | kAlwaysReported);
 }
 
-bool EpollSet::report_edge(Interest& interest, Stream& stream, uint32_t bits) {
+bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
     // Harmless: only compared for "something new came".
     const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
@@ -60,12 +75,17 @@ bool EpollSet::report_edge(Interest& interest, Stream& stream, uint32_t bits) {
     const bool arrived =
         position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
     const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
-    const bool ended = (bits & kEnded) != interest.seen_ended;
+    // The end is news to everybody, whatever he asked for.
+    const uint32_t kernel = cached_kernel_readiness(stream);
+    const uint32_t now_ended = (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded;
+    const bool ended = now_ended != interest.seen_ended;
     if (!interest.edge && !arrived && !room_again && !ended)
         return false;
     interest.edge = false;
     interest.seen_position = position;
-    interest.seen_ended = bits & kEnded;
+    if (!stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        interest.seen_in_kernel = received_by_kernel(fd);
+    interest.seen_ended = now_ended;
     if ((bits & EPOLLOUT) != 0)
         interest.seen_full = full;
     return true;
@@ -93,7 +113,7 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
-        if (bits == 0 || ((interest.events & EPOLLET) != 0 && !report_edge(interest, stream, bits))) {
+        if (bits == 0 || ((interest.events & EPOLLET) != 0 && !report_edge(fd, interest, stream, bits))) {
             // The last one took its place in the list, and is looked at now unless it has been: nothing may
             // be reported twice in one call, or missed before a sleep.
             if (++interest.quiet >= kQuietScans && count > kAlwaysHot && try_cooling(fd, interest, stream) &&
@@ -171,6 +191,35 @@ void EpollSet::disarm_hot(uint64_t token) {
     }
 }
 
+namespace {
+
+/// The peer left the ring. It hung the link up before it sent anything over the kernel lane.
+bool goes_on_in_kernel(Stream& stream, int fd) {
+    if (!stream.link_down.load(std::memory_order_relaxed) &&
+        hung_up(stream.link.load(std::memory_order_relaxed)))
+        stream.link_down.store(true, std::memory_order_relaxed);
+    return peer_left(stream, fd);
+}
+
+/// Whether news of the kernel's socket is an edge of the stream: room while we send over it, bytes while we
+/// receive over it. An entry that was just made is told of what is there already; so bytes are counted.
+bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
+    const bool had_room = interest.had_room;
+    interest.had_room = false;
+    news &= ~kEnded;  // report_edge looks at the end itself
+    if (news == 0)
+        return false;
+    if ((news & ~static_cast<uint32_t>(EPOLLOUT)) == 0)
+        return !stream.out_in_ring() && !had_room;
+    // With the ring in use there is news only at the end, and when the peer goes on over the kernel.
+    if (stream.in_in_ring() && !goes_on_in_kernel(stream, fd))
+        return false;
+    const bool only_bytes = (news & ~static_cast<uint32_t>(EPOLLIN | EPOLLRDNORM | EPOLLOUT)) == 0;
+    return !only_bytes || received_by_kernel(fd) != interest.seen_in_kernel;
+}
+
+}  // namespace
+
 void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
     for (int i = 0; i < count; ++i) {
         const uint64_t data = events[i].data.u64;
@@ -189,10 +238,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
             continue;
         if ((data & 1) != 0) {
             kernel_event(stream);
-            // News from the kernel lane is an edge of the stream; room there only while we send over it.
-            const uint32_t news = events[i].events & (interest->events | kAlwaysReported);
-            const bool only_room = (news & ~static_cast<uint32_t>(EPOLLOUT)) == 0;
-            if (news != 0 && (only_room ? !stream.out_in_ring() : !stream.in_in_ring()))
+            if (is_edge(fd, *interest, stream, events[i].events & (interest->events | kAlwaysReported)))
                 interest->edge = true;
         } else {
             link_event(stream, events[i].events);
@@ -209,6 +255,13 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
     }
 }
 
+/// What the program's own set has, without waiting. @return how many.
+int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity) {
+    ++kernel_waits_;
+    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
+    return found <= 0 ? 0 : kicked_kernel_ ? without_kicks(events, found) : found;
+}
+
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
     register_streams();
@@ -220,9 +273,7 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
     handle_hidden(hidden, count, ordinary);
     if (!ordinary || capacity <= 0)
         return 0;
-    ++kernel_waits_;
-    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
-    return found < 0 ? 0 : found;
+    return take_ordinary(set_fd, events, capacity);
 }
 
 bool EpollSet::enter_kernel() {
@@ -239,9 +290,12 @@ bool EpollSet::leave_kernel() {
     const uint32_t left = kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed) - 1;
     if (!kicked_kernel_)
         return false;
+    const uint64_t one = 1;
     if (left == 0) {
         sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, kick_, nullptr);
         kicked_kernel_ = false;
+    } else {
+        sys::write(kick_, &one, sizeof one);  // the next one
     }
     return true;
 }
@@ -251,13 +305,10 @@ int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int6
     int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
     if (!leave_kernel())
         return count;
-    int kept = 0;
-    for (int i = 0; i < count; ++i)
-        if (events[i].data.u64 != kernel_kick_data())
-            events[kept++] = events[i];
+    const int kept = without_kicks(events, count);
     if (count > 0 && kept == 0)
         again = true;
-    return count < 0 ? count : kept;
+    return kept;
 }
 
 /// A thread leaves with events while others sleep in this set. The bell that they would have needed may have
@@ -270,6 +321,21 @@ void EpollSet::pass_on() {
 int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask) {
     if (capacity <= 0)
         return -EINVAL;
+    // seq_cst: Dekker with closing(). Who comes too late finds the descriptor closed.
+    inside_.fetch_add(1, std::memory_order_seq_cst);
+    int result = -EBADF;
+    if (find_set(set_fd) == this || kept_.load(std::memory_order_seq_cst) >= 0)
+        result = wait_inside(set_fd, events, capacity, timeout, mask);
+    if (inside_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
+        const int kept = kept_.exchange(-1, std::memory_order_seq_cst);
+        if (kept >= 0) [[unlikely]]
+            close_kept(kept);
+    }
+    return result;
+}
+
+int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout,
+                          const sigset_t* mask) {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     for (bool again = true; again;) {
         again = false;
@@ -278,14 +344,14 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
             break;
         kernel_sleepers_.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
-        const int count =
-            wait_in_kernel(set_fd, events, capacity, timeout == 0 ? 0 : time_left(deadline), mask, again);
+        const int count = wait_in_kernel(descriptor_now(set_fd), events, capacity,
+                                         timeout == 0 ? 0 : time_left(deadline), mask, again);
         if (!again)
             return count;
     }
     // From here on the lock is held, except asleep.
-    descriptor = set_fd;
-    if (!ensure_hidden(set_fd)) {
+    descriptor = descriptor_now(set_fd);
+    if (!ensure_hidden(descriptor)) {
         lock.unlock();
         return -ENOMEM;
     }
@@ -296,7 +362,7 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
         if (found != 0 || timeout == 0 || ordinary_lively_) {
             // What is about to return tells of everything that is ready by now, as the kernel would: a
             // program may have made a pipe or a timer ready before it called, and count on hearing of it.
-            const int more = look_at_kernel(set_fd, events + found, capacity - found, mask);
+            const int more = look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask);
             if (more == -EINTR && found == 0) {
                 pass_on();
                 lock.unlock();
@@ -339,6 +405,10 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
         const uint64_t token = new_sleep_token();
         arm_hot(token);
         found = scan(events, capacity);
+        if (found == 0 && some_left_) [[unlikely]] {
+            disarm_hot(token);
+            continue;  // the kernel's set is told of it first
+        }
         const int64_t left = time_left(deadline);
         if (found != 0 || left == 0) {
             disarm_hot(token);
@@ -376,10 +446,9 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
             slept(history_, now_ns() - start);
         found = scan(events, capacity);
         if (ordinary && found < capacity) {
-            ++kernel_waits_;
-            const int more = sys::epoll_pwait(set_fd, events + found, capacity - found, 0, nullptr);
+            const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
             ordinary_lively_ = more > 0;
-            found += more > 0 ? more : 0;
+            found += more;
         }
         if (found != 0) {
             pass_on();

@@ -11,7 +11,8 @@ struct Interest {
     uint32_t generation;
     uint32_t events;  ///< as epoll_ctl was given them
     uint64_t data;
-    uint64_t seen_position;  ///< edge-triggered: what was reported already
+    uint64_t seen_position;   ///< edge-triggered: what was reported already
+    uint64_t seen_in_kernel;  ///< the same for bytes that came over the kernel lane
     uint32_t seen_full;
     int via;           ///< 0, or a duplicate plus one: the entry's own descriptor was closed
     uint32_t entered;  ///< kernel_waits_ when the kernel's set was told of it
@@ -24,6 +25,7 @@ struct Interest {
     bool disabled : 1;    ///< a one-shot that fired
     bool edge : 1;        ///< an edge is due whatever the positions say
     bool registered : 1;  ///< link and kernel socket are in H
+    bool had_room : 1;    ///< when it was registered: the first event says so, and that is no news
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;

@@ -9,6 +9,7 @@
 #include "base/real.h"
 #include "stream/sleep.h"
 #include "table/table.h"
+#include "wait/caller.h"
 #include "wait/epoll_set.h"
 #include "wait/sleeper.h"
 #include "wait/spin.h"
@@ -38,6 +39,7 @@ struct Watched {
     int place;  ///< in the kernel's part, or -1
     Kind kind;
     bool armed;
+    bool called;  ///< the stream's connection is kept while we wait, see caller.h
 };
 
 /// Memory for a poll of any size: on the stack when small, else a mapping. (malloc belongs to the program
@@ -88,6 +90,8 @@ public:
             if (watched_[i].kind == Kind::kCandidate) {
                 // Release as at the end of KernelReceive.
                 stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+            } else if (watched_[i].kind == Kind::kFused && watched_[i].called) {
+                end_call(*stream, this);
             } else if (watched_[i].kind == Kind::kFused &&
                        stream->waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
                        stream->dying.load(std::memory_order_seq_cst)) {
@@ -205,7 +209,7 @@ private:
     static constexpr short kReadable = POLLIN | POLLRDNORM;
 
     void classify(int fd, Watched& watched) {
-        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false};
+        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false};
         if (fd < 0)
             return;
         if (Stream* const stream = find_stream(fd)) {
@@ -226,11 +230,16 @@ private:
                     break;
                 sys::sleep_ns(5'000);  // being fused this moment
             }
-            stream->waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
+            watched.called = begin_call(*stream, this);
+            if (!watched.called)
+                stream->waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
             watched.kind = Kind::kFused;
             ours_ = true;
-            if (!has_segment(*stream)) {  // closed meanwhile
-                stream->waiters.fetch_sub(1, std::memory_order_seq_cst);
+            if (!has_segment(*stream) || find_stream(fd) != stream) {  // closed meanwhile
+                if (watched.called)
+                    end_call(*stream, this);
+                else
+                    stream->waiters.fetch_sub(1, std::memory_order_seq_cst);
                 watched.kind = Kind::kOrdinary;
                 ordinary_ = true;
             }
@@ -279,6 +288,7 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
     Scratch scratch(count);
     if (scratch.watched == nullptr)
         return -ENOMEM;
+    bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
         Round round(fds, count, scratch);
         int found = round.evaluate();
@@ -287,16 +297,21 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
                 spin_until(history, deadline, time, [&] { return (found = round.evaluate()) != 0; });
         }
         bool good;
-        if (found != 0 || timeout == 0) {
-            if (!round.any_ordinary())
+        if (found != 0 || look) {
+            const bool over = timeout == 0 || time_left(deadline) == 0;
+            look = over;
+            if (!round.any_ordinary()) {
+                if (found == 0 && !over)
+                    continue;  // another thread took it
                 return found;
+            }
             const nfds_t used = round.kernel_part(0, good);
             timespec none{0, 0};
             const int result = sys::ppoll(scratch.fds, static_cast<unsigned>(used), &none, mask);
             if (result < 0 && found == 0)
                 return result;
             found += result > 0 ? round.collect() : 0;
-            if (found == 0 && round.changed())
+            if (found == 0 && (round.changed() || !over))
                 continue;
             return found;
         }
@@ -308,7 +323,7 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
             left = 200'000;  // no descriptor to sleep on: short naps
         if (round.evaluate() != 0 || left == 0) {
             round.disarm(token);
-            timeout = 0;
+            look = true;
             continue;
         }
         timespec storage;
@@ -323,7 +338,7 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
             take_thread_events();
         }
         if (round.collect() != 0 || time_left(deadline) == 0)
-            timeout = 0;  // one more look at everything, then the answer
+            look = true;
     }
 }
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <pthread.h>
+#include <string.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 
 #include "base/hidden.h"
@@ -11,6 +13,7 @@
 #include "link/link.h"
 #include "stream/sleep.h"
 #include "table/arena.h"
+#include "wait/caller.h"
 #include "wait/spin.h"
 
 namespace loopfast {
@@ -23,6 +26,8 @@ constexpr int kFewNotes = 16 * 768;
 struct ThreadWaiter {
     int epoll = -1;
     uint64_t id = 0;
+    int signals = -1;           ///< see watch_signals()
+    uint64_t signals_seen = 0;  ///< those it is told of
 };
 thread_local ThreadWaiter waiter;
 
@@ -30,12 +35,21 @@ pthread_key_t waiter_key;
 pthread_once_t waiter_once = PTHREAD_ONCE_INIT;
 bool waiter_key_good = false;
 
-void close_waiter(void* value) { close_hidden(static_cast<int>(reinterpret_cast<intptr_t>(value)) - 1); }
+void close_descriptors(ThreadWaiter& gone) {
+    close_hidden(gone.epoll);
+    close_hidden(gone.signals);
+    gone = {};
+}
+
+void end_of_thread(void* value) {
+    end_calls_of_thread();
+    close_descriptors(*static_cast<ThreadWaiter*>(value));
+}
 
 bool open_waiter() {
     if (waiter.epoll >= 0)
         return true;
-    pthread_once(&waiter_once, [] { waiter_key_good = pthread_key_create(&waiter_key, close_waiter) == 0; });
+    pthread_once(&waiter_once, [] { waiter_key_good = pthread_key_create(&waiter_key, end_of_thread) == 0; });
     if (!waiter_key_good)
         return false;
     const int made = sys::epoll_create(EPOLL_CLOEXEC);
@@ -44,8 +58,8 @@ bool open_waiter() {
     waiter.epoll = hide(made);
     if (waiter.epoll < 0)
         return false;
-    // The descriptor goes with the thread.
-    pthread_setspecific(waiter_key, reinterpret_cast<void*>(static_cast<intptr_t>(waiter.epoll) + 1));
+    // The descriptors go with the thread.
+    pthread_setspecific(waiter_key, &waiter);
     waiter.id = new_sleep_token();
     return true;
 }
@@ -206,11 +220,55 @@ void take_thread_events() {
     }
 }
 
+namespace {
+
+/// The thread's set tells of these signals, too, once they are pending.
+bool watch_signals(uint64_t wanted) {
+    if (waiter.signals_seen == wanted)
+        return true;
+    const long result = sys::call(SYS_signalfd4, waiter.signals, sys::word(&wanted), sizeof wanted,
+                                  SFD_NONBLOCK | SFD_CLOEXEC);
+    if (result < 0)
+        return false;
+    if (waiter.signals < 0) {
+        waiter.signals = hide(static_cast<int>(result));
+        // Edge-triggered: one that stays pending, since the program blocks it by now, is told of once.
+        epoll_event event{EPOLLIN | EPOLLET, {}};
+        event.data.u64 = ~uint64_t{0};  // no stream's
+        if (waiter.signals < 0 || sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, waiter.signals, &event) < 0) {
+            close_hidden(waiter.signals);
+            waiter.signals = -1;
+            return false;
+        }
+    }
+    waiter.signals_seen = wanted;
+    return true;
+}
+
+/// The sleep of one blocking call. Which handler ended a sleep the kernel does not say, and only some of them
+/// may end the call. So where there are handlers of both kinds, the signals of those after which it goes on
+/// are blocked in the sleep: that they are pending is an event among the others, and as the sleep is over the
+/// handler runs.
+int sleep_for_a_call(epoll_event* events, int capacity, int64_t left) {
+    const uint64_t restarting = restarting_signals.load(std::memory_order_relaxed);
+    // A call with a timeout is ended by every handler.
+    if (left != kForever || restarting == 0 || interrupting_signals.load(std::memory_order_relaxed) == 0)
+        return sleep_in_epoll(waiter.epoll, events, capacity, left, nullptr);
+    uint64_t blocked = 0;
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, sys::word(&blocked), sizeof blocked);
+    const uint64_t wanted = restarting & ~blocked;
+    if (wanted == 0 || !watch_signals(wanted))
+        return sleep_in_epoll(waiter.epoll, events, capacity, left, nullptr);
+    sigset_t mask{};
+    blocked |= wanted;
+    memcpy(&mask, &blocked, sizeof blocked);
+    return sleep_in_epoll(waiter.epoll, events, capacity, left, &mask);
+}
+
+}  // namespace
+
 WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than) {
     SpinHistory& history = want == Want::kReceive ? stream.receive_spin : stream.send_spin;
-    Watching watching(stream);
-    if (!watching.alive())
-        return WaitResult::kReady;
     const int64_t time = peer_on_this_cpu(stream) ? 0 : spin_time(history);
     if (time > 0 &&
         spin_until(history, deadline, time, [&] { return is_ready(stream, fd, want, more_than); }))
@@ -238,7 +296,7 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_
     stream.shared->counters.sleeps.fetch_add(1, std::memory_order_relaxed);
     epoll_event events[16];
     const int64_t start = now_ns();
-    const int count = sleep_in_epoll(waiter.epoll, events, 16, left, nullptr);
+    const int count = sleep_for_a_call(events, 16, left);
     disarm_word(word, token);
     if (count > 0) {
         take_events(events, count);
@@ -252,10 +310,9 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_
 
 void forget_thread_waiter() {
     if (waiter.epoll >= 0) {
-        close_hidden(waiter.epoll);
         pthread_setspecific(waiter_key, nullptr);
+        close_descriptors(waiter);
     }
-    waiter = {};
 }
 
 }  // namespace loopfast

@@ -13,12 +13,14 @@ enum class Want { kReceive, kSend };
 enum class WaitResult { kReady, kTimeout, kInterrupted };
 
 /// Waits until the stream may have what is wanted, or until `deadline`. kReady is a reason to try again,
-/// no promise. `more_than`: with kReceive, wait for more bytes than these (0 normally).
+/// no promise. The caller holds the stream (see caller.h). `more_than`: with kReceive, wait for more bytes
+/// than these (0 normally).
 WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than = 0);
 
-/// Whether a blocking call goes on after a signal's handler ran (SA_RESTART), as far as the installed
-/// handlers tell. Kept by posix/signals.cpp.
-inline std::atomic<int> interrupting_handlers{0};
+/// The signals that have a handler which ends a blocking call, and those after whose handler it goes on
+/// (SA_RESTART): one bit each. Kept by posix/signals.cpp.
+inline std::atomic<uint64_t> interrupting_signals{0};
+inline std::atomic<uint64_t> restarting_signals{0};
 
 /// What an event on a link or a kernel socket means for its stream, wherever the event was found.
 void link_event(Stream& stream, uint32_t events);

@@ -19,17 +19,9 @@ struct KnownDifference {
     const char* reason;
 };
 
-constexpr const char* kEdgeAgain = "at the hand-over epoll tells an edge again, or one call late";
-
 constexpr KnownDifference kKnownDifferences[] = {
     // Waits and sets.
-    {"interrupted_by_either_kind", "*", Shows::kSometimes,
-     "with handlers of both kinds every signal interrupts, see posix/signals.cpp"},
-    {"receive_of_zero_times_out", "*", Shows::kSometimes,
-     "kernel: a recv of 0 bytes that timed out is 0, not EAGAIN"},
     // Descriptors that somebody else uses: exec, stdio and raw system calls are the next issue's.
-    {"closed_by_system_call", "*", Shows::kHangs,
-     "a close by syscall() is not seen, and the number is believed"},
     // Death.
     {"peer_killed_with_unread_bytes", "*", Shows::kSometimes,
      "a killed process cannot say that it left bytes unread: the end shows before the reset does"},
@@ -37,14 +29,6 @@ constexpr KnownDifference kKnownDifferences[] = {
     {"interrupted_send", "*", Shows::kSometimes,
      "the kernel finds room again after a while, how soon varies"},
     {"send_timeout", "*", Shows::kSometimes, "the kernel finds room again after a while, how soon varies"},
-    // While a set's entry is taken over, edges are told again, or one call late.
-    {"epoll_edge", "early run", Shows::kSometimes, kEdgeAgain},
-    {"epoll_edge_of_the_end", "early run", Shows::kSometimes, kEdgeAgain},
-    {"epoll_many_sets", "early run", Shows::kSometimes, kEdgeAgain},
-    {"epoll_registered_before_connecting_bytes", "early run", Shows::kSometimes, kEdgeAgain},
-    {"epoll_most_one_of_two", "early run", Shows::kSometimes, kEdgeAgain},
-    {"random@*", "early run", Shows::kSometimes, kEdgeAgain},
-    {"epoll_mixed", "early run", Shows::kSometimes, kEdgeAgain},
 };
 
 }  // namespace differential

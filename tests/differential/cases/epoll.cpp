@@ -1,4 +1,7 @@
 // epoll: level, edge, one-shot, exclusive; changes of interest; nested, shared and mixed sets.
+#include <linux/tcp.h>
+#include <netinet/in.h>
+
 #include "cases.h"
 
 namespace differential {
@@ -484,6 +487,82 @@ CASE(epoll_inherited) {
     p.b.await_bytes(1);
     set.wait();
     p.b.recv(1);
+}
+
+namespace {
+
+/// Something that only the kernel can do to this end: it is on the kernel lane from here on.
+void to_kernel(const End& end) { end.set(IPPROTO_TCP, TCP_INQ, 1); }
+
+}  // namespace
+
+CASE(epoll_edge_of_a_peer_in_the_kernel) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    p.a.send("one");
+    p.b.await_bytes(3);
+    set.wait(1000);
+    p.b.recv(100);
+    to_kernel(p.a);
+    for (int i = 0; i < 3; ++i) {
+        p.a.send("more");
+        p.b.await_bytes(4 + static_cast<size_t>(i));
+        set.wait(1000);
+        set.wait();
+        p.b.recv(3);
+    }
+    p.b.drain(3);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    set.wait(1000);
+    set.wait();
+}
+
+CASE(epoll_edge_of_an_end_in_the_kernel) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
+    set.wait(1000);
+    p.a.send("one");
+    p.b.await_bytes(3);
+    set.wait(1000);
+    p.b.recv(100);
+    to_kernel(p.b);
+    p.b.send("out");
+    p.a.await_bytes(3);
+    for (int i = 0; i < 3; ++i) {
+        p.a.send("more");
+        p.b.await_bytes(4);
+        set.wait(1000);
+        p.b.recv(100);
+    }
+}
+
+CASE(epoll_level_and_lanes) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLRDHUP);
+    p.a.send("in the ring");
+    p.b.await_bytes(11);
+    to_kernel(p.a);
+    p.a.send("behind it");
+    p.b.await_bytes(20);
+    set.await_ready(p.b);
+    set.wait();
+    p.b.recv(11);
+    set.wait();
+    p.b.recv(100);
+    set.wait();
+    to_kernel(p.b);
+    set.wait();
+    p.a.send("again");
+    p.b.await_bytes(5);
+    set.await_ready(p.b);
+    set.wait();
+    Pending waiting = set.start_wait();
+    p.b.recv(100);
+    waiting.finish();
+    Pending again = set.start_wait();
+    p.a.send("x");
+    again.finish();
 }
 
 }  // namespace differential

@@ -1,0 +1,93 @@
+// See caller.h.
+#include "wait/caller.h"
+
+#include <signal.h>
+
+#include "table/table.h"
+
+namespace loopfast {
+
+namespace {
+
+/// One call under way. Its frame's address tells whether it still is: the stack grows downwards, so a frame
+/// that lies below the one that asks has been left.
+struct Call {
+    Stream* stream;
+    const void* frame;
+};
+/// Calls on top of each other come from handlers: few; and a poll has one for each stream.
+constexpr int kMostCalls = 32;
+thread_local Call calls[kMostCalls];
+thread_local int call_count = 0;
+
+void count_out(Stream& stream) {
+    // seq_cst: Dekker with keep() in table.cpp, which stores the duplicate and then looks for callers.
+    if (stream.callers.fetch_sub(1, std::memory_order_seq_cst) == 1)
+        let_go_of_kept(stream);
+    // As at the end of Watching.
+    if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+        stream.dying.load(std::memory_order_seq_cst)) [[unlikely]]
+        release_mapping(stream);
+}
+
+bool on_another_stack() {
+    stack_t now{};
+    return sys::call(SYS_sigaltstack, 0, sys::word(&now)) == 0 && (now.ss_flags & SS_ONSTACK) != 0;
+}
+
+}  // namespace
+
+void end_jumped_calls() {
+    const void* const here = __builtin_frame_address(0);
+    if (call_count == 0 || calls[call_count - 1].frame > here || on_another_stack())
+        return;
+    while (call_count > 0 && calls[call_count - 1].frame < here)
+        count_out(*calls[--call_count].stream);
+}
+
+void end_calls_of_thread() {
+    while (call_count > 0)
+        count_out(*calls[--call_count].stream);
+}
+
+void count_calls_again() {
+    for (int i = 0; i < call_count; ++i) {
+        calls[i].stream->callers.fetch_add(1, std::memory_order_relaxed);
+        calls[i].stream->waiters.fetch_add(1, std::memory_order_relaxed);
+    }
+}
+
+bool begin_call(Stream& stream, const void* frame) {
+    if (call_count > 0) [[unlikely]]
+        end_jumped_calls();
+    if (call_count == kMostCalls)
+        return false;
+    // seq_cst, both: Dekker with before_close(), which takes the descriptor's entry away and then looks for
+    // callers; and with release_mapping().
+    stream.callers.fetch_add(1, std::memory_order_seq_cst);
+    stream.waiters.fetch_add(1, std::memory_order_seq_cst);
+    calls[call_count++] = {&stream, frame};
+    return true;
+}
+
+void end_call(Stream& stream, const void* frame) {
+    for (int i = call_count; i-- > 0;) {
+        if (calls[i].frame != frame || calls[i].stream != &stream)
+            continue;
+        calls[i] = calls[--call_count];  // the last is of this frame, too: those above it have ended
+        count_out(stream);
+        return;
+    }
+}
+
+Caller::Caller(Stream& stream, int fd)
+    : stream_(stream), fd_(fd), listed_(begin_call(stream, this)),
+      alive_(listed_ && find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) &&
+             stream.segment) {}
+
+Caller::~Caller() {
+    if (listed_)
+        end_call(stream_, this);
+}
+
+}  // namespace loopfast

@@ -1,0 +1,48 @@
+// A blocking call on a stream, from the moment it has to wait. While one is under way, a close of the
+// descriptor by another thread does not end the connection, as in the kernel, where the call holds the open
+// file: a hidden duplicate takes the descriptor's place until the last call is over.
+//
+// Calls do not always return: a signal handler may jump away from one, a thread may be cancelled in it. So
+// each thread keeps a list of its own; what lies there from frames that are gone is ended in their place.
+#pragma once
+
+#include "stream/stream.h"
+
+namespace loopfast {
+
+class Caller {
+public:
+    Caller(Stream& stream, int fd);
+    ~Caller();
+    Caller(const Caller&) = delete;
+    Caller& operator=(const Caller&) = delete;
+
+    /// False when the stream was closed before this call could hold it.
+    bool alive() const { return alive_; }
+    /// The descriptor by which the connection can be reached now.
+    int fd() const {
+        // Acquire pairs with the release in keep() in table.cpp: the duplicate is there.
+        const int kept = stream_.kept.load(std::memory_order_acquire);
+        return kept >= 0 ? kept : fd_;
+    }
+
+private:
+    Stream& stream_;
+    int fd_;
+    bool listed_;
+    bool alive_;
+};
+
+/// The same for waits that have no Caller: `frame` is an object in the waiting function's frame. @return
+/// false when no more calls can be listed.
+bool begin_call(Stream& stream, const void* frame);
+void end_call(Stream& stream, const void* frame);
+
+/// Ends those calls of this thread whose frames are gone.
+void end_jumped_calls();
+/// The thread is ending: all of them.
+void end_calls_of_thread();
+/// In the child of a fork, which has this thread's calls only (a handler may fork on top of one).
+void count_calls_again();
+
+}  // namespace loopfast

@@ -1,0 +1,301 @@
+// Urgent data, the mark, and what a socket can be asked for that no ring has: all of it is the kernel's, and
+// whatever was in the ring comes before it.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/tcp.h>
+
+#include "cases.h"
+
+namespace differential {
+
+namespace {
+
+void at_mark(const End& end) {
+    end.call_with_text("SIOCATMARK", [&](Outcome& outcome) {
+        int mark = -1;
+        outcome.value = ::ioctl(end.fd(), SIOCATMARK, &mark);
+        outcome.error = errno;
+        outcome.text = std::to_string(mark);
+    });
+    end.call("sockatmark", [&] { return ::sockatmark(end.fd()); });
+}
+
+/// (Behind a mark FIONREAD says nothing.)
+void talk(const Pair& p) {
+    for (int i = 0; i < 3; ++i) {
+        p.a.send("to b");
+        p.b.await_poll(POLLIN);
+        p.b.recv(100);
+        p.b.send("to a, more");
+        p.a.await_poll(POLLIN);
+        p.a.recv(100);
+    }
+}
+
+}  // namespace
+
+CASE(urgent_after_unread_bytes) {
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.a.send("!", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    p.b.poll(POLLIN | POLLPRI | POLLRDBAND);
+    at_mark(p.b);
+    p.b.recv(3);
+    at_mark(p.b);
+    p.b.recv(100);
+    at_mark(p.b);
+    p.b.recv(1, MSG_OOB | MSG_PEEK);
+    p.b.recv(1, MSG_OOB);
+    p.b.recv(1, MSG_OOB);
+    p.a.send("after");
+    p.b.await_poll(POLLIN);
+    p.b.recv(100);
+    at_mark(p.b);
+    talk(p);
+}
+
+CASE(urgent_is_not_there) {
+    p.b.recv(1, MSG_OOB);
+    p.a.send("plain");
+    p.b.await_bytes(5);
+    p.b.recv(1, MSG_OOB);
+    at_mark(p.b);
+    p.b.recv(100);
+    talk(p);
+}
+
+CASE(urgent_inline) {
+    p.b.set(SOL_SOCKET, SO_OOBINLINE, 1);
+    p.a.send("ab");
+    p.a.send("c!", MSG_OOB);
+    p.a.send("d");
+    p.b.await_poll(POLLPRI);
+    p.b.await_bytes(4);
+    at_mark(p.b);
+    p.b.recv(2);
+    p.b.recv(100);
+    at_mark(p.b);
+    p.b.recv(1, MSG_OOB);
+    p.b.recv(1);
+    at_mark(p.b);
+    p.b.recv(100);
+    talk(p);
+}
+
+CASE(urgent_inline_set_late) {
+    p.a.send("first");
+    p.b.await_bytes(5);
+    p.b.set(SOL_SOCKET, SO_OOBINLINE, 1);
+    p.b.get(SOL_SOCKET, SO_OOBINLINE);
+    p.b.recv(100);
+    p.a.send("x", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    p.b.recv(100);
+    talk(p);
+}
+
+CASE(urgent_both_ways) {
+    p.a.send("a", MSG_OOB);
+    p.b.send("b", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    p.a.await_poll(POLLPRI);
+    p.b.recv(1, MSG_OOB);
+    p.a.recv(1, MSG_OOB);
+    talk(p);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.recv(10);
+}
+
+CASE(urgent_signals) {
+    static std::atomic<int> signals{0};
+    p.b.quietly("handler", [](Outcome&) {
+        signals.store(0);
+        struct sigaction action {};
+        action.sa_handler = [](int) { signals.fetch_add(1); };
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGURG, &action, nullptr);
+    });
+    p.b.call("F_SETOWN", [&] { return ::fcntl(p.b.fd(), F_SETOWN, getpid()); });
+    p.b.call("F_GETOWN", [&] { return ::fcntl(p.b.fd(), F_GETOWN) == getpid(); });
+    p.a.send("!", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    p.b.call("SIGURG came", [] { return await([] { return signals.load() != 0; }); });
+    p.b.recv(1, MSG_OOB);
+}
+
+CASE(urgent_with_epoll) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLPRI);
+    set.wait();
+    p.a.send("!", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    set.wait();
+    p.b.recv(1, MSG_OOB);
+    set.wait();
+    p.a.send("after");
+    set.await_ready(p.b);
+    p.b.recv(100);
+    set.wait();
+}
+
+CASE(urgent_with_select) {
+    wait_for(Selector::kSelect, {{p.b, POLLIN | POLLPRI}});
+    p.a.send("!", MSG_OOB);
+    p.b.await_poll(POLLPRI);
+    wait_for(Selector::kSelect, {{p.b, POLLIN | POLLPRI}});
+    p.b.recv(1, MSG_OOB);
+    wait_for(Selector::kSelect, {{p.b, POLLIN | POLLPRI}});
+}
+
+CASE(signal_driven) {
+    static std::atomic<int> signals{0};
+    p.b.quietly("handler", [](Outcome&) {
+        signals.store(0);
+        struct sigaction action {};
+        action.sa_handler = [](int) { signals.fetch_add(1); };
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGIO, &action, nullptr);
+    });
+    p.b.call("F_SETOWN", [&] { return ::fcntl(p.b.fd(), F_SETOWN, getpid()); });
+    p.b.call("O_ASYNC", [&] { return ::fcntl(p.b.fd(), F_SETFL, O_RDWR | O_ASYNC | O_NONBLOCK); });
+    p.a.send("bytes");
+    p.b.call("SIGIO came", [] { return await([] { return signals.load() != 0; }); });
+    p.b.await_bytes(5);
+    p.b.recv(100);
+    p.b.quietly("reset", [](Outcome&) { signals.store(0); });
+    p.a.send("more");
+    p.b.call("SIGIO came", [] { return await([] { return signals.load() != 0; }); });
+    p.b.await_bytes(4);
+    p.b.recv(100);
+    p.b.call("FIOASYNC off", [&] {
+        int off = 0;
+        return ::ioctl(p.b.fd(), FIOASYNC, &off);
+    });
+    p.b.getfl();
+    p.b.call("FIOASYNC on", [&] {
+        int on = 1;
+        return ::ioctl(p.b.fd(), FIOASYNC, &on);
+    });
+    p.b.getfl();
+}
+
+CASE(signal_driven_by_ioctl) {
+    static std::atomic<int> signals{0};
+    p.b.quietly("handler", [](Outcome&) {
+        signals.store(0);
+        struct sigaction action {};
+        action.sa_handler = [](int) { signals.fetch_add(1); };
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGIO, &action, nullptr);
+    });
+    p.b.call("FIOSETOWN", [&] {
+        int pid = getpid();
+        return ::ioctl(p.b.fd(), FIOSETOWN, &pid);
+    });
+    p.b.call("FIOASYNC", [&] {
+        int on = 1;
+        return ::ioctl(p.b.fd(), FIOASYNC, &on);
+    });
+    p.a.send("bytes");
+    p.b.call("SIGIO came", [] { return await([] { return signals.load() != 0; }); });
+    p.b.await_bytes(5);
+    p.b.recv(100);
+}
+
+CASE(zero_copy) {
+    p.a.send("without the option", MSG_ZEROCOPY);
+    p.b.await_bytes(18);
+    p.b.recv(100);
+    p.a.set(SOL_SOCKET, SO_ZEROCOPY, 1);
+    p.a.send("with it", MSG_ZEROCOPY);
+    p.b.await_bytes(7);
+    p.b.recv(100);
+    p.a.await_poll(POLLERR);
+    p.a.call_with_text("error queue", [&](Outcome& outcome) {
+        char control[256];
+        msghdr message{};
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        outcome.value = ::recvmsg(p.a.fd(), &message, MSG_ERRQUEUE);
+        outcome.error = errno;
+        outcome.text =
+            format("flags %x control %zu", static_cast<unsigned>(message.msg_flags), message.msg_controllen);
+    });
+    p.a.recv(1, MSG_ERRQUEUE | MSG_DONTWAIT);
+    talk(p);
+}
+
+CASE(time_stamps) {
+    p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    p.b.get(SOL_SOCKET, SO_TIMESTAMP);
+    p.a.send("stamped");
+    p.b.await_bytes(7);
+    p.b.recv(100);  // whether it was stamped already the kernel does not promise
+    p.b.set(SOL_SOCKET, SO_TIMESTAMP, 0);
+    p.b.set(SOL_SOCKET, SO_TIMESTAMPNS, 1);
+    p.a.send("stamped");
+    p.b.await_bytes(7);
+    p.b.recv(100);
+    p.b.set(SOL_SOCKET, SO_TIMESTAMPNS, 0);
+    talk(p);
+}
+
+CASE(bytes_in_queue) {
+    p.b.set(IPPROTO_TCP, TCP_INQ, 1);
+    p.a.send("some bytes");
+    p.b.await_bytes(10);
+    p.b.call_with_text("recvmsg", [&](Outcome& outcome) {
+        char bytes[4];
+        alignas(cmsghdr) char control[64];
+        iovec part{bytes, 4};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        outcome.value = ::recvmsg(p.b.fd(), &message, 0);
+        const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+        outcome.text = header == nullptr ? "nothing"
+                                         : format("%d/%d: %d", header->cmsg_level, header->cmsg_type,
+                                                  *reinterpret_cast<const int*>(CMSG_DATA(header)));
+    });
+    p.b.recv(100);
+    talk(p);
+}
+
+CASE(upper_protocol) {
+    p.a.call("TCP_ULP, unknown", [&] { return ::setsockopt(p.a.fd(), IPPROTO_TCP, TCP_ULP, "nosuch", 6); });
+    talk(p);
+    p.a.call("TCP_REPAIR", [&] {
+        // Ask what the kernel says to a repair of this socket, and leave it as it was.
+        int on = 1;
+        const int result = ::setsockopt(p.a.fd(), IPPROTO_TCP, TCP_REPAIR, &on, sizeof on);
+        int off = -1;  // without a window probe
+        if (result == 0)
+            ::setsockopt(p.a.fd(), IPPROTO_TCP, TCP_REPAIR, &off, sizeof off);
+        return result;
+    });
+    talk(p);
+}
+
+CASE(peek_offset) {
+    p.b.set(SOL_SOCKET, SO_PEEK_OFF, 2);
+    p.b.get(SOL_SOCKET, SO_PEEK_OFF);
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    p.b.recv(3, MSG_PEEK);
+    p.b.recv(3, MSG_PEEK);
+    p.b.recv(4);
+    p.b.recv(3, MSG_PEEK);
+    p.b.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.b.recv(3, MSG_PEEK);
+    p.b.recv(100);
+}
+
+}  // namespace differential
