@@ -147,6 +147,12 @@ int set_visible_limit(const rlimit& limit) {
     return 0;
 }
 
+void limit_changed() {
+    Hold hold(setup);
+    if (ready && !raised)
+        prepare();
+}
+
 void lower_limit_for_exec() {
     if (raised)
         prlimit_nofile(&visible, nullptr);

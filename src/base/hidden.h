@@ -28,6 +28,9 @@ int next_hidden(int from);
 bool visible_limit(rlimit& limit);
 /// The program sets its own limit: keep ours above it. @return 0 or -errno.
 int set_visible_limit(const rlimit& limit);
+/// The program has changed a limit that is its own to change (visible_limit said no): numbers that it no
+/// longer allows cannot be had any more.
+void limit_changed();
 
 /// Before exec: the new image inherits the limit the program believes in. After a failed exec: ours again.
 void lower_limit_for_exec();

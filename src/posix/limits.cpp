@@ -29,7 +29,10 @@ LOOPFAST_PUBLIC int setrlimit(__rlimit_resource_t resource, const rlimit* limit)
     rlimit visible;
     if (resource == RLIMIT_NOFILE && is_given(limit) && visible_limit(visible))
         return returned<int>(set_visible_limit(*limit));
-    return real::setrlimit(resource, limit);
+    const int result = real::setrlimit(resource, limit);
+    if (result == 0 && resource == RLIMIT_NOFILE)
+        limit_changed();
+    return result;
 }
 LOOPFAST_PUBLIC int setrlimit64(__rlimit_resource_t resource, const rlimit64* limit) noexcept {
     return setrlimit(resource, reinterpret_cast<const rlimit*>(limit));
@@ -37,9 +40,14 @@ LOOPFAST_PUBLIC int setrlimit64(__rlimit_resource_t resource, const rlimit64* li
 
 LOOPFAST_PUBLIC int prlimit(pid_t pid, enum __rlimit_resource resource, const rlimit* limit,
                             rlimit* old) noexcept {
+    const bool own = resource == RLIMIT_NOFILE && (pid == 0 || pid == sys::getpid());
     rlimit visible;
-    if (resource != RLIMIT_NOFILE || (pid != 0 && pid != sys::getpid()) || !visible_limit(visible))
-        return real::prlimit(pid, resource, limit, old);
+    if (!own || !visible_limit(visible)) {
+        const int result = real::prlimit(pid, resource, limit, old);
+        if (result == 0 && own && limit != nullptr)
+            limit_changed();
+        return result;
+    }
     if (limit != nullptr) {
         const int result = set_visible_limit(*limit);
         if (result < 0)

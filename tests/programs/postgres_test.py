@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from harness import observe
 from harness.case import FAST, Case, free_port, main, skip
+from harness.compared import Compared, Lane, scaled
 from harness.process import Program, session_members
 from harness.wait import until
 
@@ -159,6 +161,107 @@ class Postgres(Case):
         other.process.stdin.close()
         other.wait(10)
         self.stop_server()
+
+
+class PostgresInLanes(Compared):
+    """What moves much and what ends badly: COPY and large objects both ways, pipelined statements, LISTEN, a cancel
+    request, a backend that dies in the middle and takes all sessions with it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder.chmod(0o777)
+        self.start(BINARIES / "initdb", "-D", self.folder / "fresh", "-A", "trust", "-N", "--locale=C.UTF-8",
+                   front=(), user=OTHER, cwd=self.folder).succeed(120)
+        self.environment: dict[str, str] = {}
+
+    def server(self, lane: Lane) -> Program:
+        self.folder.chmod(0o777)
+        data, port = self.folder / f"data-{lane.name}", free_port()
+        self.start("cp", "-r", self.folder / "fresh", data, front=(), user=OTHER).succeed()
+        self.environment = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGUSER": USER, "PGDATABASE": "postgres",
+                            "HOME": str(self.folder)}
+        server = self.serve(port, BINARIES / "postgres", "-D", data, "-p", str(port), "-F", "-c", "listen_addresses=127.0.0.1",
+                            "-k", self.folder, user=OTHER, cwd=self.folder, front=lane.server)
+        until(lambda: "ready to accept" in server.output(), "the server is ready", 30)
+        return server
+
+    def psql(self, lane: Lane, *commands: str) -> str:
+        options = [word for command in commands for word in ("-c", command)]
+        return self.start("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *options, front=lane.client, env=self.environment,
+                          user=OTHER, cwd=self.folder).succeed(90)
+
+    def session(self, lane: Lane) -> Program:
+        return self.start("psql", "-XqAt", front=lane.client, env=self.environment, user=OTHER, cwd=self.folder,
+                          stdin=subprocess.PIPE)
+
+    def test_lanes(self) -> None:
+        rows = "".join(f"{number}\t{hashlib.md5(str(number).encode()).hexdigest() * 3}\n"
+                       for number in range(scaled(20_000, 1_000_000)))
+        (self.folder / "rows").write_text(rows)
+        blob = os.urandom(scaled(3_000_000, 200_000_000))
+        (self.folder / "blob").write_bytes(blob)
+        for file in ("rows", "blob"):
+            (self.folder / file).chmod(0o666)
+
+        def scenario(lane: Lane) -> object:
+            server, results = self.server(lane), []
+            results.append(self.psql(lane, "create table t (n int, s text)", f"\\copy t from '{self.folder}/rows'",
+                                     "select count(*), md5(string_agg(s, '' order by n)) from t"))
+            for form in ("text", "binary"):
+                self.psql(lane, f"\\copy (select * from t order by n) to '{self.folder}/back' (format {form})")
+                back = (self.folder / "back").read_bytes()
+                results.append((form, hashlib.md5(back).hexdigest()))
+                self.psql(lane, "truncate t", f"\\copy t from '{self.folder}/back' (format {form})")
+                (self.folder / "back").unlink()
+            results.append(self.psql(lane, "select count(*), md5(string_agg(s, '' order by n)) from t"))
+            self.psql(lane, f"\\lo_import '{self.folder}/blob'", f"\\lo_export :LASTOID '{self.folder}/exported'")
+            self.assertTrue((self.folder / "exported").read_bytes() == blob)
+            (self.folder / "exported").unlink()
+            results.append(self.psql(lane, "select count(*) from pg_largeobject_metadata"))
+            self.psql(lane, "select lo_unlink(oid) from pg_largeobject_metadata")
+            load = self.start("pgbench", "-i", "-q", "-s", "1", front=lane.client, env=self.environment, user=OTHER)
+            load.succeed(60)
+            for options in (["-S", "-M", "simple"], ["-M", "extended"], ["-M", "prepared", "-C"]):
+                text = self.start("pgbench", "-n", "-c4", "-j2", "-t", str(scaled(40, 3000)), *options, front=lane.client,
+                                  env=self.environment, user=OTHER).succeed(120)
+                results.append(re.search(r"actually processed: (.*)", text)[1])
+                self.assertRegex(text, r"number of failed transactions: 0 ")
+            self.cancelled_and_killed(lane, server)
+            self.assertEqual(server.stop(signal.SIGINT, 30), 0, server.output()[-2000:])
+            return results
+
+        self.compare(scenario, fused=10)
+
+    def cancelled_and_killed(self, lane: Lane, server: Program) -> None:
+        sessions = [self.session(lane) for _ in range(3)]
+        for one in sessions:
+            one.process.stdin.write(b"listen news; select repeat('warm', 3000); select 'pid', pg_backend_pid();\n")
+            one.process.stdin.flush()
+            until(lambda one=one: "pid|" in one.output() and one.output().endswith("\n"), "the session began")
+        self.psql(lane, *(f"notify news, 'number {number}'" for number in range(30)))
+        for one in sessions:
+            one.process.stdin.write(b"select 1;\n")
+            one.process.stdin.flush()
+            until(lambda one=one: one.output().count("Asynchronous notification") == 30, "all is heard", 20)
+        sessions[0].process.stdin.write(b"select pg_sleep(60);\n")
+        sessions[0].process.stdin.flush()
+        until(lambda: self.psql(lane, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60);' "
+                                      "and state = 'active'") == "1\n", "the query runs")
+        os.kill(sessions[0].pid, signal.SIGINT)
+        sessions[0].wait(10)
+        self.assertIn("canceling statement due to user request", sessions[0].output())
+        # A backend dies: the server ends every session, cleans up and begins anew.
+        victim = int(sessions[1].output().partition("pid|")[2].split()[0])
+        sessions[2].process.stdin.write(b"select pg_sleep(60);\n")
+        sessions[2].process.stdin.flush()
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: "terminating connection because of crash" in sessions[2].output() or
+              "server closed the connection" in sessions[2].output(), "the other session hears of it", 20)
+        for one in sessions[1:]:
+            one.process.stdin.close()
+            one.wait(20)
+        until(lambda: server.output().count("ready to accept connections") == 2, "the server began anew", 30)
+        self.assertEqual(self.psql(lane, "select count(*) from t")[-1:], "\n")
 
 
 def children(pid: int) -> list[int]:

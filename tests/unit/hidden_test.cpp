@@ -145,6 +145,23 @@ TEST(Hidden, AHugeLimitDoesNotMakeHugeNumbers) {
     });
 }
 
+TEST(Hidden, AProgramThatLowersItsLimitLater) {
+    // memcached does, to what it was told of connections; our numbers above are not to be had any more.
+    with_limits(4096, 4096, false, [] {
+        const int before = hide(open("/dev/null", O_RDWR));
+        EXPECT_GE(before, 3072);
+        const rlimit limit{1024, 1024};
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        limit_changed();
+        const int after = hide(open("/dev/null", O_RDWR));
+        EXPECT_GE(after, 768);
+        EXPECT_LT(after, 1024);
+        EXPECT_TRUE(is_hidden(before));
+        close_hidden(before);
+        close_hidden(after);
+    });
+}
+
 TEST(Hidden, NumbersThatTheProgramHoldsAreSkipped) {
     with_limits(1 << 20, 1 << 20, true, [] {
         ASSERT_EQ(dup2(0, 65536), 65536);

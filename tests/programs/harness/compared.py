@@ -30,7 +30,7 @@ from .wait import until
 LONG = os.environ.get("LOOPFAST_TEST_LONG", "") == "1"
 
 #: Descriptors above are the library's (base/hidden.h); no program of these tests opens so many.
-FIRST_HIDDEN = 900
+FIRST_HIDDEN = 700
 
 
 def scaled(quick: int, long: int) -> int:
