@@ -1,5 +1,5 @@
 # What `cmake --install` puts where: the library, the command, the header, what pkg-config and
-# find_package(loopfast) need, the manual page and the completions.
+# find_package(loopfast) need, the manual page, the completions and the guard's systemd units.
 include(CMakePackageConfigHelpers)
 
 set(loopfast_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/loopfast)
@@ -35,4 +35,9 @@ if(TARGET loopfast_cli)
             DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _loopfast)
     install(FILES ${PROJECT_SOURCE_DIR}/src/cli/completion/loopfast.fish
             DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d RENAME loopfast.fish)
+    # Not below the prefix's lib directory of the architecture: units are found in lib/systemd.
+    foreach(unit loopfast-guard.service loopfast-guard@.service)
+        configure_file(${PROJECT_SOURCE_DIR}/packaging/${unit}.in ${PROJECT_BINARY_DIR}/packaging/${unit} @ONLY)
+        install(FILES ${PROJECT_BINARY_DIR}/packaging/${unit} DESTINATION lib/systemd/system)
+    endforeach()
 endif()

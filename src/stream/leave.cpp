@@ -36,7 +36,7 @@ bool peer_left(Stream& stream, int fd) {
     // A peer that closed or died hangs up as well; its kernel socket has ended before its link. One that said
     // that it left is there still, whatever its new owner did to its sending half. Acquire pairs with the
     // compare-and-swap in leave(): its tail stands still.
-    const bool said = stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft);
+    const bool said = said_that_it_left(stream);
     const int ready = sys::ready_now(fd, said ? 0 : POLLRDHUP);
     if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
         return false;

@@ -50,7 +50,7 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
 }
 
 bool refused_by_the_dead(Stream& stream, int fd) {
-    if (!stream.out_in_ring() || stream.writer().in_flight(true) == 0 ||
+    if (!stream.out_in_ring() || said_that_it_left(stream) || stream.writer().in_flight(true) == 0 ||
         stream.shared->send_to_kernel.exchange(1, std::memory_order_relaxed) != 0)
         return false;
     // The bytes themselves are what is sent: should somebody be there after all, they are his.

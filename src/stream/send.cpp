@@ -45,7 +45,8 @@ bool peer_is_gone(Stream& stream, int fd) {
     if (!hung_up(stream.link.load(std::memory_order_relaxed)))
         return false;
     stream.link_down.store(true, std::memory_order_relaxed);
-    return (kernel & POLLRDHUP) != 0;
+    // One that left the ring and then ended its half is there still, and what it left unread goes first.
+    return (kernel & POLLRDHUP) != 0 && !said_that_it_left(stream);
 }
 
 }  // namespace

@@ -54,12 +54,12 @@ struct Stream {
     int peer_pid = 0;  ///< as the kernel tells it; 0 when it cannot be told
 
     // Rendezvous, see fuse.cpp.
-    int setup_fd = -1;                  ///< the descriptor through which the current setup call came
+    int setup_fd = -1;  ///< the descriptor through which the current setup call came
     /// Some descriptor of this process that means the stream, or -1: for the steward, who comes without one.
     /// Changed, and used by him, under descriptor_lock(): a number may mean anything once it is closed.
     std::atomic<int> descriptor{-1};
-    uint64_t cookie = 0;                  ///< of the kernel's socket, since the segment is there
-    std::atomic<uint32_t> attended{0};    ///< the steward that watches the link, see attend()
+    uint64_t cookie = 0;                ///< of the kernel's socket, since the segment is there
+    std::atomic<uint32_t> attended{0};  ///< the steward that watches the link, see attend()
     std::atomic<int> offer{-1};         ///< connector: the listening socket
     std::atomic<int> pending_link{-1};  ///< connected, nothing is shared yet
     Stage stage = Stage::kNobody;       ///< of the meeting on it, see proof.h
@@ -285,12 +285,12 @@ inline SetHooks set_hooks;
 /// Living processes that hold the descriptor.
 int count_holders(SharedHalf& shared);
 
-/// What a thread of ours, that sleeps while nothing happens, does for streams whose program makes no call: see
-/// wait/steward.h. `attend` is called when a stream got a segment, and before its sleeps.
+/// What a thread of ours, that sleeps while nothing happens, does for streams whose program makes no call:
+/// see wait/steward.h. `attend` is called when a stream got a segment, and before its sleeps.
 struct StewardHooks {
     void (*attend)(Stream& stream) = nullptr;
-    /// Our direction is about to end, by a close or by shutdown(SHUT_WR), while bytes that the peer did not take
-    /// have yet to go to the kernel. @return true when they will; the end comes after them then.
+    /// Our direction is about to end, by a close or by shutdown(SHUT_WR), while bytes that the peer did not
+    /// take have yet to go to the kernel. @return true when they will; the end comes after them then.
     bool (*send_the_rest)(Stream& stream, int fd, bool shut_down) = nullptr;
 };
 inline StewardHooks steward_hooks;
@@ -298,13 +298,18 @@ inline StewardHooks steward_hooks;
 inline std::atomic<uint32_t> steward_on_duty{1};
 inline void attend(Stream& stream) {
     // Relaxed: the steward's own lock orders what is behind it.
-    if (stream.attended.load(std::memory_order_relaxed) !=
-            steward_on_duty.load(std::memory_order_relaxed) &&
+    if (stream.attended.load(std::memory_order_relaxed) != steward_on_duty.load(std::memory_order_relaxed) &&
         steward_hooks.attend != nullptr) [[unlikely]]
         steward_hooks.attend(stream);
 }
 
 // --- leave.cpp ---
+
+/// The peer turned away from what we put into the ring: it is there still, on the kernel lane, whatever it
+/// did to its sending half since. Acquire pairs with the compare-and-swap in leave(): its tail stands still.
+inline bool said_that_it_left(const Stream& stream) {
+    return stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft);
+}
 
 /// The peer let go of its link without ending the connection: it goes on over the kernel lane.
 bool peer_left(Stream& stream, int fd);
@@ -338,8 +343,8 @@ void release_mapping(Stream& stream);
 /// connect(2) to nowhere has ended the connection: what was in the rings is gone, as what was in the kernel's
 /// queues. A connection that begins on the same socket stays on the kernel lane.
 void disconnected(Stream& stream);
-/// shutdown(2) succeeded or is about to. @return what of it the kernel is to do now; kShutLater for nothing, since
-/// bytes have to go first.
+/// shutdown(2) succeeded or is about to. @return what of it the kernel is to do now; kShutLater for nothing,
+/// since bytes have to go first.
 constexpr int kShutLater = -1;
 int before_shutdown(Stream& stream, int fd, int how);
 void after_shutdown(Stream& stream, int how);

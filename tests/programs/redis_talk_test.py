@@ -128,7 +128,7 @@ class Meeting(RedisCase):
 
     def test_a_thousand_connections(self) -> None:
         server, port = self.server("--maxclients", "2000")
-        descriptors = len(observe.descriptors(server.pid))
+        descriptors = len(observe.of_connections(server.pid))
         clients = [self.client(port, fast=number % 5 > 0) for number in range(1000)]
         for client in clients:
             client.send("ECHO", b"y" * 3000)
@@ -139,7 +139,7 @@ class Meeting(RedisCase):
         self.assertEqual(sum(on_ring(client.socket) for client in clients), 800)
         for client in clients:
             client.close()
-        until(lambda: len(observe.descriptors(server.pid)) <= descriptors + 2, "the server's descriptors are gone")
+        until(lambda: len(observe.of_connections(server.pid)) <= descriptors, "the server's descriptors are gone")
         until(lambda: observe.segments(server.pid) == 0, "the server's segments are gone")
 
 

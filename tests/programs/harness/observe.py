@@ -55,6 +55,13 @@ def descriptors(pid: int) -> dict[int, str]:
     return found
 
 
+def of_connections(pid: int) -> dict[int, str]:
+    """The descriptors of a process without those that the library has once in it, however many connections there
+    are: a thread's and the steward's epoll sets, the steward's event, the list of packet sockets."""
+    return {number: target for number, target in descriptors(pid).items()
+            if target not in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") and not target.endswith("/net/packet")}
+
+
 def sockets(pid: int) -> int:
     """How many descriptors of a process are sockets: the program's own and the library's links."""
     return sum(target.startswith("socket:") for target in descriptors(pid).values())
