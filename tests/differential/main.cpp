@@ -13,6 +13,7 @@
 
 #include "cases.h"
 #include "compare.h"
+#include "conformance.h"
 #include "worker.h"
 
 namespace differential {
@@ -41,6 +42,7 @@ Runs cases over kernel TCP and over loopfast, and compares what they saw.
   --trace             print the whole traces
   --all               also run what is known to hang
   --list              print the names of the cases
+  --conformance       try every call, print the table that docs/conformance.md has
   --table             print the table of cases and known differences that the README has
 
 Ends with 0 when nothing differed, 1 when something did, 77 when it cannot be run here.
@@ -108,6 +110,8 @@ Arguments parse(int count, char** values) {
         kAll,
         kList,
         kTable,
+        kConformance,
+        kProbeRows,
         kHelpOption,
         kWorker
     };
@@ -127,6 +131,8 @@ Arguments parse(int count, char** values) {
                                       {"all", 0, nullptr, kAll},
                                       {"list", 0, nullptr, kList},
                                       {"table", 0, nullptr, kTable},
+                                      {"conformance", 0, nullptr, kConformance},
+                                      {"probe-rows", 0, nullptr, kProbeRows},
                                       {"help", 0, nullptr, kHelpOption},
                                       {"worker", 1, nullptr, kWorker},
                                       {}};
@@ -195,6 +201,10 @@ Arguments parse(int count, char** values) {
             for (const Case& entry : all_cases())
                 puts(entry.name.c_str());
             exit(0);
+        case kConformance:
+            exit(print_conformance(comparison.program, comparison.library));
+        case kProbeRows:
+            exit(probe_rows(1));
         case kTable:
             print_table();
             exit(0);

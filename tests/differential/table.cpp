@@ -29,6 +29,11 @@ constexpr Subject kSubjects[] = {
     {"descriptors", "`dup`, `fcntl`, `fork`, `exec`, close-on-exec"},
     {"connecting", "`connect`, `accept`, options before and after"},
     {"files", "`sendfile`, `splice`, stdio"},
+    {"parting", "descriptors that go to executed programs, other processes and stdio"},
+    {"urgent", "urgent data, `SIGIO`, time stamps, `MSG_ZEROCOPY`, `TCP_ULP`"},
+    {"calls", "odd arguments, disconnects, POSIX AIO, calls for files made on a socket"},
+    {"raw", "system calls by number, through `syscall()`"},
+    {"threads", "close, cancellation, jumps and handlers under a call that waits"},
     {"handover", "the change of lanes at any byte"},
     {"random", "random sequences of all of these, by seed"},
 };
