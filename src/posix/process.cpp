@@ -36,4 +36,12 @@ namespace {
 
 }  // namespace
 
+// The end without destructors. What peers left is on its way all the same.
+LOOPFAST_PUBLIC [[noreturn]] void _exit(int status) noexcept {
+    finish_stewardship();
+    for (;;)
+        sys::call(SYS_exit_group, status);
+}
+LOOPFAST_PUBLIC [[noreturn]] void _Exit(int status) noexcept { _exit(status); }
+
 }  // namespace loopfast

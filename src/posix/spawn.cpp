@@ -12,6 +12,7 @@
 
 #include "base/hidden.h"
 #include "posix/posix.h"
+#include "wait/steward.h"
 
 namespace loopfast {
 
@@ -27,6 +28,7 @@ template <typename Exec> int exec_with(Exec exec) {
     if (own_memory) {
         before_exec();
         finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; });
+        finish_stewardship();
     }
     lower_limit_for_exec();
     const int result = exec();

@@ -251,11 +251,15 @@ void retire_steward() {
 }
 
 void finish_stewardship() {
+    const auto unfinished_business = [] {
+        return running &&
+               (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0;
+    };
+    if (!unfinished_business() || in_borrowed_memory())
+        return;
     constexpr int64_t kMoment = 2'000'000'000;
     const int64_t deadline = deadline_after(kMoment);
-    while (running &&
-           (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0 &&
-           time_left(deadline) != 0)
+    while (unfinished_business() && time_left(deadline) != 0)
         sys::sleep_ns(1'000'000);
 }
 
