@@ -155,7 +155,7 @@ listen all
     def workers(self) -> dict[str, int]:
         found = {}
         for name in ("behind", "front"):
-            for pid in nginx_workers(self.master(name)):
+            for pid in until(lambda name=name: len(pids := nginx_workers(self.master(name))) == 2 and pids, "two workers"):
                 found[f"{name} {len(found)}"] = pid
         return found
 

@@ -13,9 +13,9 @@ SOCKETS = [
     ("--sock 2", True),
     ("--sock 1 --sock-domain ipv6", True),
     ("--sock 2 --sock-opts random --sock-nodelay", True),
-    ("--sockmany 1", True),
-    ("--sockabuse 1", True),
-    ("--epoll 1 --epoll-domain ipv4", True),
+    ("--sockmany 1", False),  # these three connect and part again before there was an exchange to prove it in
+    ("--sockabuse 1", False),
+    ("--epoll 1 --epoll-domain ipv4", False),
     ("--sockfd 1", False),  # descriptors passed over AF_UNIX
 ]
 LONG_SOCKETS = [

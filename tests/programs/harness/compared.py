@@ -117,12 +117,11 @@ class Compared(Case):
             until(lambda: not observe.socket_names(), "no socket name is left", 10)
 
     def holds(self, program: Program | int) -> tuple[int, int]:
-        """What a server holds at rest: its descriptors, the hidden ones included, and its segments. The library's
-        epoll sets and events (one for each thread that slept in it, two for its steward) belong to the process
-        and not to a connection."""
+        """What a server holds at rest: its own descriptors with the links of its connections, and its segments.
+        What else the library has (a log, epoll sets, the steward's event, the capture list) is the process's."""
         pid = program if isinstance(program, int) else program.pid
         held = [target for number, target in observe.descriptors(pid).items()
-                if number < FIRST_HIDDEN or not target.startswith("anon_inode:")]
+                if number < FIRST_HIDDEN or target.startswith("socket:")]
         return len(held), observe.segments(pid)
 
     def holds_again(self, program: Program | int, before: tuple[int, int], spare: int = 0) -> None:
