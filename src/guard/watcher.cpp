@@ -14,12 +14,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -273,11 +276,13 @@ void name_captures(Findings& findings, bool at_once) {
     }
     for (uint32_t i = 0; i < findings.count; ++i) {
         Objection& objection = findings.list[i];
-        unsigned long inode = 0;
-        char rest[64] = "";
-        if (objection.kind != Kind::kCapture ||
-            sscanf(objection.text, "capture: packet socket %lu on %63[^\n]", &inode, rest) != 2)
+        constexpr std::string_view kBefore = "capture: packet socket ";
+        const std::string text = objection.text;
+        const size_t on = text.find(" on ");
+        if (objection.kind != Kind::kCapture || text.rfind(kBefore, 0) != 0 || on == std::string::npos)
             continue;
+        const unsigned long inode = strtoul(text.c_str() + kBefore.size(), nullptr, 10);
+        const std::string rest = text.substr(on + 4);
         if (!at_once && seen.insert(inode).second)
             continue;
         auto place = known.find(inode);
@@ -287,7 +292,7 @@ void name_captures(Findings& findings, bool at_once) {
             continue;
         memset(objection.text, 0, sizeof objection.text);
         snprintf(objection.text, sizeof objection.text, "capture: %s on %s (packet socket %lu)",
-                 place->second.c_str(), rest, inode);
+                 place->second.c_str(), rest.c_str(), inode);
     }
 }
 

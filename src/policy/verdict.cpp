@@ -18,8 +18,6 @@ namespace loopfast {
 
 namespace {
 
-using verdict_detail::kOwnMark;
-using verdict_detail::next_look;
 using verdict_detail::own_word;
 using verdict_detail::word;
 

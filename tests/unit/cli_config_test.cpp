@@ -85,11 +85,13 @@ TEST(ConfigFile, UnknownKeysGetASuggestion) {
     EXPECT_EQ(refusal("spni = \"auto\""),
               "test.toml:1:1: unknown key 'spni' at the top; expected one of spin, threshold, assume, rule; "
               "did you mean 'spin'?");
-    EXPECT_EQ(refusal("[[rule]]\nlane = \"on\"\nprot = 3"),
-              "test.toml:3:1: unknown key 'prot' in a rule; expected one of program, port, user, address, lane, spin, "
-              "threshold; did you mean 'port'?");
-    EXPECT_EQ(refusal("elephant = 1"),
-              "test.toml:1:1: unknown key 'elephant' at the top; expected one of spin, threshold, assume, rule");
+    EXPECT_EQ(
+        refusal("[[rule]]\nlane = \"on\"\nprot = 3"),
+        "test.toml:3:1: unknown key 'prot' in a rule; expected one of program, port, user, address, lane, "
+        "spin, threshold; did you mean 'port'?");
+    EXPECT_EQ(
+        refusal("elephant = 1"),
+        "test.toml:1:1: unknown key 'elephant' at the top; expected one of spin, threshold, assume, rule");
 }
 
 TEST(ConfigFile, WrongValues) {
