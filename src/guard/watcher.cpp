@@ -180,7 +180,6 @@ Sight Watcher::ask_captures(Findings& findings) {
     if (captures_ < 0)
         captures_ = open_captures();
     const Sight sight = captures_ >= 0 ? inspect_captures(captures_, findings) : Sight::kNotPermitted;
-    inspect_raw_sockets(findings);
     name_captures(findings, false);
     return sight;
 }
@@ -188,7 +187,10 @@ Sight Watcher::ask_captures(Findings& findings) {
 Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings); }
 Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings); }
 Sight Watcher::ask_traffic_control(Findings& findings) { return inspect_traffic_control(findings); }
-Sight Watcher::ask_programs(Findings& findings) { return inspect_lo_programs(findings, true); }
+Sight Watcher::ask_programs(Findings& findings) {
+    inspect_raw_sockets(findings);
+    return inspect_lo_programs(findings, true);
+}
 Sight Watcher::ask_ipsec(Findings& findings) { return inspect_ipsec(findings); }
 
 Sight Watcher::ask_cgroups(Findings& findings) {
