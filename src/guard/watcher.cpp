@@ -40,6 +40,8 @@ constexpr int64_t kCaptures = 20 * kMillisecond;
 constexpr int64_t kPoll = 50 * kMillisecond;
 /// A look may take one part in so many of the time.
 constexpr int64_t kOneIn = 100;
+/// But it is never put off for longer, whatever it costs.
+constexpr int64_t kMostBetween = 500 * kMillisecond;
 
 int subscribe(int protocol, const std::vector<int>& groups) {
     const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
@@ -149,12 +151,15 @@ void Watcher::look(const std::vector<pollfd>& events) {
 }
 
 void Watcher::ask(Subject& subject) {
-    const int64_t begin = now_ns();
+    const int64_t begin = thread_time_ns();
     Findings findings;
     subject.sight = (this->*subject.ask)(findings);
+    const int64_t cost = thread_time_ns() - begin;
+    subject.due = now_ns() + std::max(subject.between, std::min(cost * kOneIn, kMostBetween));
+    // Not a part of the cost, or the next capture would be seen late: each is named once.
+    if (subject.kind == Kind::kCapture)
+        name_captures(findings, false);
     subject.findings = findings;
-    const int64_t end = now_ns();
-    subject.due = end + std::max(subject.between, (end - begin) * kOneIn);
 }
 
 int64_t Watcher::until_due() const {
@@ -180,7 +185,6 @@ Sight Watcher::ask_captures(Findings& findings) {
     if (captures_ < 0)
         captures_ = open_captures();
     const Sight sight = captures_ >= 0 ? inspect_captures(captures_, findings) : Sight::kNotPermitted;
-    name_captures(findings, false);
     return sight;
 }
 
