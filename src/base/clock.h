@@ -15,6 +15,13 @@ inline int64_t now_ns() {
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
+/// What this thread has used of a processor: what a piece of work costs, whoever else is at work.
+inline int64_t thread_time_ns() {
+    timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+}
+
 /// The moment `duration` nanoseconds from now; kForever stays kForever.
 inline int64_t deadline_after(int64_t duration) {
     if (duration == kForever)

@@ -108,9 +108,10 @@ private:
     void versions() {
         utsname system{};
         uname(&system);
-        int major = 0;
-        int minor = 0;
-        if (sscanf(system.release, "%d.%d", &major, &minor) == 2 && (major < 5 || (major == 5 && minor < 14)))
+        char* rest = nullptr;
+        const long major = strtol(system.release, &rest, 10);
+        const long minor = *rest == '.' ? strtol(rest + 1, nullptr, 10) : 0;
+        if (major < 5 || (major == 5 && minor < 14))
             forbids("kernel", fmt::format("Linux {}", system.release),
                     "Linux 5.14 or later is needed: earlier ones do not name network namespaces.");
         else

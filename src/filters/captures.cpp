@@ -22,8 +22,8 @@ namespace loopfast {
 
 namespace {
 
-constexpr unsigned kAllDevices = 0;
-constexpr unsigned kLo = 1;
+constexpr uint64_t kAllDevices = 0;
+constexpr uint64_t kLo = 1;
 
 /// A file read line by line, from its beginning, through a small buffer.
 class Lines {
@@ -69,7 +69,42 @@ private:
     long error_ = 0;
 };
 
-bool sees_internet(unsigned protocol) {
+/// The words of a line, one after the other.
+class Fields {
+public:
+    explicit Fields(const char* line) : at_(line) {}
+
+    void skip(int count) {
+        for (int i = 0; i < count; ++i) {
+            at_ += strspn(at_, " ");
+            at_ += strcspn(at_, " ");
+        }
+    }
+    uint64_t number(unsigned base) {
+        at_ += strspn(at_, " ");
+        uint64_t value = 0;
+        int digits = 0;
+        for (; *at_ != 0 && *at_ != ' '; ++at_, ++digits) {
+            const char c = *at_;
+            const unsigned digit = c >= '0' && c <= '9'   ? static_cast<unsigned>(c - '0')
+                                   : c >= 'A' && c <= 'F' ? static_cast<unsigned>(c - 'A') + 10
+                                   : c >= 'a' && c <= 'f' ? static_cast<unsigned>(c - 'a') + 10
+                                                          : 16;
+            good_ = good_ && digit < base;
+            value = value * base + digit;
+        }
+        good_ = good_ && digits > 0;
+        return value;
+    }
+    /// All that was read were numbers.
+    bool good() const { return good_; }
+
+private:
+    const char* at_;
+    bool good_ = true;
+};
+
+bool sees_internet(uint64_t protocol) {
     return protocol == ETH_P_ALL || protocol == ETH_P_IP || protocol == ETH_P_IPV6;
 }
 
@@ -89,15 +124,20 @@ Sight inspect_captures(int fd, Findings& findings) {
         return Sight::kNotPermitted;
     while ((line = lines.next()) != nullptr) {
         // sk RefCnt Type Proto Iface R Rmem User Inode
-        char address[32];
-        unsigned references = 0, type = 0, protocol = 0, device = 0, running = 0, memory = 0, user = 0;
-        unsigned long inode = 0;
-        if (sscanf(line, "%31s %u %u %x %u %u %u %u %lu", address, &references, &type, &protocol, &device,
-                   &running, &memory, &user, &inode) != 9)
+        Fields fields(line);
+        fields.skip(3);
+        const uint64_t protocol = fields.number(16);
+        const uint64_t device = fields.number(10);
+        const uint64_t running = fields.number(10);
+        fields.skip(1);
+        const uint64_t user = fields.number(10);
+        const uint64_t inode = fields.number(10);
+        if (!fields.good())
             continue;
         if (running != 0 && (device == kAllDevices || device == kLo) && sees_internet(protocol))
-            findings.add(Kind::kCapture, "capture: packet socket %lu on %s, user %u", inode,
-                         device == kLo ? "lo" : "all devices", user);
+            findings.add(Kind::kCapture, "capture: packet socket %llu on %s, user %llu",
+                         static_cast<unsigned long long>(inode), device == kLo ? "lo" : "all devices",
+                         static_cast<unsigned long long>(user));
     }
     return lines.error() == 0 ? Sight::kSeen : Sight::kNotPermitted;
 }
@@ -110,9 +150,11 @@ Sight inspect_raw_sockets(Findings& findings) {
         Lines lines(static_cast<int>(fd));
         while (const char* const line = lines.next()) {
             // sl local_address ...: the "port" is the protocol.
-            char address[40];
-            unsigned slot = 0, protocol = 0;
-            if (sscanf(line, "%u: %39[0-9A-F]:%x", &slot, address, &protocol) == 3 && protocol == IPPROTO_TCP)
+            const char* const colon = strchr(line, ':');
+            const char* const port = colon != nullptr ? strchr(colon + 1, ':') : nullptr;
+            Fields fields(port != nullptr ? port + 1 : "");
+            const uint64_t protocol = fields.number(16);
+            if (fields.good() && protocol == IPPROTO_TCP)
                 findings.add(Kind::kCapture, "capture: a raw socket for TCP%s",
                              path[sizeof "/proc/self/net/raw" - 1] == '6' ? " over IPv6" : "");
         }

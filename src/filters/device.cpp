@@ -23,8 +23,6 @@ constexpr int kLo = 1;  // the kernel gives lo this number, in every namespace
 // Newer than the headers of Debian 12.
 constexpr uint32_t kTcxIngress = 46;
 constexpr uint32_t kTcxEgress = 47;
-constexpr uint16_t kEgressBlock = 14;  // TCA_EGRESS_BLOCK
-constexpr uint16_t kIngressBlock = 13;
 
 /// The classifiers below one parent.
 long ask_filters(uint32_t parent, const char* where, Findings& findings) {

@@ -15,6 +15,8 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include <fmt/format.h>
 
@@ -67,6 +69,7 @@ Publisher::Publisher() : cookie_(own_namespace()) {
         throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
                                            other->pid));
     listen();
+    remove_the_dead();
     make_file();
     make_page();
 }
@@ -141,6 +144,21 @@ void Publisher::make_file() {
     }
     if (handed_out_ < 0 || ftruncate(file_, static_cast<off_t>(guard_mapping_size())) != 0)
         fail("cannot make the page");
+}
+
+/// Pages of guards that were killed, of namespaces that may be gone: nobody else removes them.
+void Publisher::remove_the_dead() const {
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(kGuardDirectory, error)) {
+        const std::string name = entry.path().filename();
+        uint64_t word = 0;
+        std::ifstream file(entry.path(), std::ios::binary);
+        file.read(reinterpret_cast<char*>(&word), sizeof word);
+        // One that is being made has another name yet.
+        if (name.rfind("guard-", 0) == 0 && name.find(".new") == std::string::npos &&
+            file.gcount() == sizeof word && GuardPage::owner(word) == 0)
+            std::filesystem::remove(entry.path(), error);
+    }
 }
 
 void Publisher::make_page() {

@@ -44,6 +44,7 @@ public:
 private:
     void listen();
     void make_file();
+    void remove_the_dead() const;
     void make_page();
 
     uint64_t cookie_ = 0;

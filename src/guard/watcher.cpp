@@ -14,12 +14,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -37,6 +40,8 @@ constexpr int64_t kCaptures = 20 * kMillisecond;
 constexpr int64_t kPoll = 50 * kMillisecond;
 /// A look may take one part in so many of the time.
 constexpr int64_t kOneIn = 100;
+/// But it is never put off for longer, whatever it costs.
+constexpr int64_t kMostBetween = 500 * kMillisecond;
 
 int subscribe(int protocol, const std::vector<int>& groups) {
     const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
@@ -146,12 +151,15 @@ void Watcher::look(const std::vector<pollfd>& events) {
 }
 
 void Watcher::ask(Subject& subject) {
-    const int64_t begin = now_ns();
+    const int64_t begin = thread_time_ns();
     Findings findings;
     subject.sight = (this->*subject.ask)(findings);
+    const int64_t cost = thread_time_ns() - begin;
+    subject.due = now_ns() + std::max(subject.between, std::min(cost * kOneIn, kMostBetween));
+    // Not a part of the cost, or the next capture would be seen late: each is named once.
+    if (subject.kind == Kind::kCapture)
+        name_captures(findings, false);
     subject.findings = findings;
-    const int64_t end = now_ns();
-    subject.due = end + std::max(subject.between, (end - begin) * kOneIn);
 }
 
 int64_t Watcher::until_due() const {
@@ -177,15 +185,16 @@ Sight Watcher::ask_captures(Findings& findings) {
     if (captures_ < 0)
         captures_ = open_captures();
     const Sight sight = captures_ >= 0 ? inspect_captures(captures_, findings) : Sight::kNotPermitted;
-    inspect_raw_sockets(findings);
-    name_captures(findings, false);
     return sight;
 }
 
 Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings); }
 Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings); }
 Sight Watcher::ask_traffic_control(Findings& findings) { return inspect_traffic_control(findings); }
-Sight Watcher::ask_programs(Findings& findings) { return inspect_lo_programs(findings, true); }
+Sight Watcher::ask_programs(Findings& findings) {
+    inspect_raw_sockets(findings);
+    return inspect_lo_programs(findings, true);
+}
 Sight Watcher::ask_ipsec(Findings& findings) { return inspect_ipsec(findings); }
 
 Sight Watcher::ask_cgroups(Findings& findings) {
@@ -273,11 +282,13 @@ void name_captures(Findings& findings, bool at_once) {
     }
     for (uint32_t i = 0; i < findings.count; ++i) {
         Objection& objection = findings.list[i];
-        unsigned long inode = 0;
-        char rest[64] = "";
-        if (objection.kind != Kind::kCapture ||
-            sscanf(objection.text, "capture: packet socket %lu on %63[^\n]", &inode, rest) != 2)
+        constexpr std::string_view kBefore = "capture: packet socket ";
+        const std::string text = objection.text;
+        const size_t on = text.find(" on ");
+        if (objection.kind != Kind::kCapture || text.rfind(kBefore, 0) != 0 || on == std::string::npos)
             continue;
+        const unsigned long inode = strtoul(text.c_str() + kBefore.size(), nullptr, 10);
+        const std::string rest = text.substr(on + 4);
         if (!at_once && seen.insert(inode).second)
             continue;
         auto place = known.find(inode);
@@ -287,7 +298,7 @@ void name_captures(Findings& findings, bool at_once) {
             continue;
         memset(objection.text, 0, sizeof objection.text);
         snprintf(objection.text, sizeof objection.text, "capture: %s on %s (packet socket %lu)",
-                 place->second.c_str(), rest, inode);
+                 place->second.c_str(), rest.c_str(), inode);
     }
 }
 

@@ -18,8 +18,6 @@ namespace loopfast {
 
 namespace {
 
-using verdict_detail::kOwnMark;
-using verdict_detail::next_look;
 using verdict_detail::own_word;
 using verdict_detail::word;
 
@@ -33,6 +31,7 @@ constexpr int64_t kBetweenFull = 200 * kMillisecond;
 constexpr int64_t kBetweenFullFusing = 10 * kMillisecond;
 constexpr int64_t kOneIn = 100;
 constexpr int64_t kOneInFusing = 20;
+constexpr int64_t kMostBetween = 1'000 * kMillisecond;
 /// A guard whose page does not move for so long was stopped.
 constexpr int64_t kStopped = 3'000 * kMillisecond;
 
@@ -121,10 +120,9 @@ bool look_at_everything(Findings& findings) {
 
 void look_by_ourselves(bool fusing) {
     const int64_t now = now_ns();
-    const int64_t between_full =
-        fusing
-            ? (full_cost * kOneInFusing > kBetweenFullFusing ? full_cost * kOneInFusing : kBetweenFullFusing)
-            : (full_cost * kOneIn > kBetweenFull ? full_cost * kOneIn : kBetweenFull);
+    const int64_t least = fusing ? kBetweenFullFusing : kBetweenFull;
+    const int64_t wanted = full_cost * (fusing ? kOneInFusing : kOneIn);
+    const int64_t between_full = wanted < least ? least : wanted > kMostBetween ? kMostBetween : wanted;
     const bool full = last_full == 0 || now - last_full >= between_full;
     if (!full && now - last_quick < (fusing ? kBetweenFusing : kBetween))
         return;
@@ -145,9 +143,10 @@ void look_by_ourselves(bool fusing) {
     bool sight = own_sight.load(std::memory_order_relaxed);
     if (full) {
         full_found.clear();
+        const int64_t begin = thread_time_ns();
         sight = look_at_everything(full_found) && captures == Sight::kSeen;
         last_full = now_ns();
-        full_cost = last_full - now;
+        full_cost = thread_time_ns() - begin;
     }
     findings.append(full_found);
     publish(findings, sight);

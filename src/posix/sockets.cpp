@@ -237,11 +237,6 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         if (stream.fused())
             stream.our_words().receive_size.store(shared.receive_size.load(), std::memory_order_relaxed);
         break;
-    case SO_ATTACH_FILTER:
-    case SO_ATTACH_BPF:
-        // It is to see what comes from now on.
-        leave(stream, fd, Reason::kFilter);
-        break;
     default:
         break;
     }
@@ -298,8 +293,12 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
     Stream* const stream = find_stream(fd);
     if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
         keep_options_private(*stream);
-    if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]]
-        part_with(*stream, fd, Reason::kOption);
+    if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]] {
+        const bool filter = level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF);
+        if (filter)
+            note_socket_filter(*stream);
+        part_with(*stream, fd, filter ? Reason::kFilter : Reason::kOption);
+    }
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0 && stream != nullptr)
         option_set(*stream, fd, level, name, value, size);

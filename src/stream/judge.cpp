@@ -27,11 +27,14 @@ void note(Stream& stream, const Judgement& judgement) {
 
 }  // namespace
 
+void note_socket_filter(Stream& stream) {
+    stream.shared->objection.store(remember_objection("socket-filter: the socket has a filter of its own"),
+                                   std::memory_order_relaxed);
+}
+
 Reason forbidden(Stream& stream, int fd) {
     if (has_socket_filter(fd)) {
-        stream.shared->objection.store(
-            remember_objection("socket-filter: the socket has a filter of its own"),
-            std::memory_order_relaxed);
+        note_socket_filter(stream);
         return Reason::kFilter;
     }
     const Judgement judgement = judge_stream(stream, fd, true);

@@ -323,6 +323,8 @@ bool leave(Stream& stream, int fd, Reason reason);
 
 // --- judge.cpp: filters and captures ---
 
+/// The socket has, or is about to get, a filter of its own: that is the objection.
+void note_socket_filter(Stream& stream);
 /// Before the connection is fused: what forbids it, if anything does.
 Reason forbidden(Stream& stream, int fd);
 /// The verdict may be another one than when the stream was judged: leaves the ring if something forbids it.

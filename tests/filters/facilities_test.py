@@ -319,6 +319,16 @@ class Facilities(Case):
         dump.send_signal(signal.SIGINT)
         dump.wait(10)
 
+    def test_captures_in_turn(self) -> None:
+        """One after the other, each is seen as soon as the first."""
+        import socket
+        for _ in range(6):
+            said = len(self.guard.said())
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)):
+                self.assertLess(self.guard.wait_for("capture: ", said), SEEN)
+                time.sleep(0.1)  # it is named meanwhile
+            self.assertLess(self.guard.wait_for("nothing forbids", said), SEEN)
+
     def test_capture_of_something_else(self) -> None:
         """A packet socket for ARP, as many programs have one, sees no TCP."""
         import socket

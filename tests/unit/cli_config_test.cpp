@@ -39,6 +39,22 @@ TEST(ConfigFile, EveryFieldOfARuleIsCompiled) {
     EXPECT_EQ(rules_of("[[rule]]\nprogram = \"*\"\nport = \"*\"\nlane = \"off\"\n"), "*:*:off:-:-");
 }
 
+TEST(ConfigFile, UsersAndAddresses) {
+    EXPECT_EQ(rules_of("[[rule]]\nuser = \"root\"\nlane = \"off\"\n"), "*:*:off:-:-:0:*");
+    EXPECT_EQ(rules_of("[[rule]]\nuser = 1000\naddress = \"10.1.2.0/24\"\nlane = \"off\"\n"),
+              "*:*:off:-:-:1000:4/0a010200/24");
+    EXPECT_EQ(rules_of("[[rule]]\naddress = \"::1\"\nthreshold = 0\n"),
+              "*:*:-:-:0:*:6/00000000000000000000000000000001/128");
+    EXPECT_NE(refusal("[[rule]]\nuser = 0\nspin = \"off\"").find("spin in a rule with a user"),
+              std::string::npos);
+}
+
+TEST(ConfigFile, WhatIsTakenForGranted) {
+    EXPECT_EQ(parse_config("assume = \"strict\"", "test.toml").assume, "strict");
+    EXPECT_EQ(parse_config("assume = \"fuse\"", "test.toml").assume, "fuse");
+    EXPECT_EQ(parse_config("", "test.toml").assume, std::nullopt);
+}
+
 TEST(ConfigFile, RulesKeepTheirOrderAndTheDefaultsComeLast) {
     EXPECT_EQ(rules_of("spin = 20\nthreshold = 100\n[[rule]]\nport = 1\nlane = \"on\"\n"
                        "[[rule]]\nport = 65535\nlane = \"off\"\n"),
@@ -69,11 +85,13 @@ TEST(ConfigFile, UnknownKeysGetASuggestion) {
     EXPECT_EQ(refusal("spni = \"auto\""),
               "test.toml:1:1: unknown key 'spni' at the top; expected one of spin, threshold, assume, rule; "
               "did you mean 'spin'?");
-    EXPECT_EQ(refusal("[[rule]]\nlane = \"on\"\nprot = 3"),
-              "test.toml:3:1: unknown key 'prot' in a rule; expected one of program, port, user, address, lane, spin, "
-              "threshold; did you mean 'port'?");
-    EXPECT_EQ(refusal("elephant = 1"),
-              "test.toml:1:1: unknown key 'elephant' at the top; expected one of spin, threshold, assume, rule");
+    EXPECT_EQ(
+        refusal("[[rule]]\nlane = \"on\"\nprot = 3"),
+        "test.toml:3:1: unknown key 'prot' in a rule; expected one of program, port, user, address, lane, "
+        "spin, threshold; did you mean 'port'?");
+    EXPECT_EQ(
+        refusal("elephant = 1"),
+        "test.toml:1:1: unknown key 'elephant' at the top; expected one of spin, threshold, assume, rule");
 }
 
 TEST(ConfigFile, WrongValues) {
@@ -112,6 +130,15 @@ TEST(ConfigFile, WrongValues) {
          "3:11: program is \"a;b\"; expected the base name of a program, without '/', ':' or ';', or \"*\""},
         {"[[rule]]\nlane = \"on\"\nprogram = \"\"",
          "3:11: program is \"\"; expected the base name of a program, without '/', ':' or ';', or \"*\""},
+        {"assume = \"no\"", "1:10: assume is \"no\"; expected \"fuse\" or \"strict\""},
+        {"[[rule]]\nlane = \"off\"\nuser = \"no such user\"",
+         "3:8: user is \"no such user\"; expected the name of a user of this host, or a number"},
+        {"[[rule]]\nlane = \"off\"\naddress = \"10.0.0.0/33\"",
+         "3:11: address is \"10.0.0.0/33\"; expected an IPv4 or IPv6 address, with /BITS or without"},
+        {"[[rule]]\nlane = \"off\"\naddress = \"::1/\"",
+         "3:11: address is \"::1/\"; expected an IPv4 or IPv6 address, with /BITS or without"},
+        {"[[rule]]\nlane = \"off\"\naddress = 7",
+         "3:11: address is 7; expected an IPv4 or IPv6 address, with /BITS or without"},
         {"[[rule]]\nport = 3", "1:1: a rule that decides nothing; expected lane, spin or threshold in it"},
     };
     for (const Case& one : cases)

@@ -3,6 +3,7 @@
 #include "policy/policy.h"
 
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +29,13 @@ struct Found {
     int64_t spin;
     bool needs_port;
     bool any;
+    Decision local;   // port 80 of 127.0.0.1
+    Decision local6;  // port 80 of ::1
+    bool strict;
 };
+
+constexpr unsigned char kLocal[4] = {127, 0, 0, 1};
+constexpr unsigned char kLocal6[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
 
 Found read_policy(const Environment& environment, const char* program = "server", int cpus = 2) {
     Found found{};
@@ -36,8 +43,8 @@ Found read_policy(const Environment& environment, const char* program = "server"
     EXPECT_EQ(pipe(ends), 0);
     const pid_t child = fork();
     if (child == 0) {
-        for (const char* name :
-             {"LOOPFAST", "LOOPFAST_SPIN", "LOOPFAST_THRESHOLD", "LOOPFAST_RULES", "LOOPFAST_LOG"})
+        for (const char* name : {"LOOPFAST", "LOOPFAST_SPIN", "LOOPFAST_THRESHOLD", "LOOPFAST_RULES",
+                                 "LOOPFAST_LOG", "LOOPFAST_ASSUME"})
             unsetenv(name);
         for (const auto& [name, value] : environment)
             setenv(name.c_str(), value.c_str(), 1);
@@ -52,7 +59,14 @@ Found read_policy(const Environment& environment, const char* program = "server"
         // What counts is copied: the environment may change afterwards.
         for (const auto& [name, value] : environment)
             setenv(name.c_str(), std::string(value.size(), '#').c_str(), 1);
-        found = {decide(80), decide(6379), spin_budget(), decide_needs_port(), any_opted_in()};
+        found = {decide(80),
+                 decide(6379),
+                 spin_budget(),
+                 decide_needs_port(),
+                 any_opted_in(),
+                 decide(80, AF_INET, kLocal),
+                 decide(80, AF_INET6, kLocal6),
+                 assume_strict()};
         _exit(write(ends[1], &found, sizeof found) == sizeof found ? 0 : 1);
     }
     close(ends[1]);
@@ -139,6 +153,46 @@ TEST(Policy, TheFirstRuleThatSaysSomethingDecidesEachField) {
     EXPECT_EQ(found.web.threshold, 7U);
     EXPECT_TRUE(found.redis.on);
     EXPECT_EQ(found.redis.threshold, 9U);
+}
+
+TEST(Policy, RulesByAddress) {
+    const auto forbids = [](const char* address) {
+        const Found found = read_policy({{"LOOPFAST_RULES", std::string("*:*:off:-:-:*:") + address}});
+        EXPECT_TRUE(found.needs_port);
+        EXPECT_FALSE(found.web.forbidden) << "no address is known there";
+        return (found.local.forbidden ? 4 : 0) + (found.local6.forbidden ? 6 : 0);
+    };
+    EXPECT_EQ(forbids("4/7f000001/32"), 4);
+    EXPECT_EQ(forbids("4/7f000000/8"), 4);
+    EXPECT_EQ(forbids("4/7e000000/7"), 4);
+    EXPECT_EQ(forbids("4/7f000002/32"), 0);
+    EXPECT_EQ(forbids("4/00000000/0"), 4);
+    EXPECT_EQ(forbids("6/00000000000000000000000000000001/128"), 6);
+    EXPECT_EQ(forbids("6/00000000000000000000000000000002/128"), 0);
+    EXPECT_EQ(forbids("6/00000000000000000000000000000002/126"), 6);
+    // Malformed ones are no rules at all.
+    for (const char* address : {"4/7f000001/33", "4/7f0001/8", "4/7f00000g/8", "4", "", "5/7f000001/8",
+                                "4/7f000001/", "6/7f000001/8", "4/7f000001"})
+        EXPECT_FALSE(
+            read_policy({{"LOOPFAST_RULES", std::string("*:*:off:-:-:*:") + address}}).local.forbidden)
+            << address;
+}
+
+TEST(Policy, RulesByUser) {
+    const std::string own = std::to_string(geteuid());
+    EXPECT_TRUE(read_policy({{"LOOPFAST_RULES", "*:*:off:-:-:" + own}}).web.forbidden);
+    EXPECT_TRUE(read_policy({{"LOOPFAST_RULES", "*:*:off:-:-:*"}}).web.forbidden);
+    EXPECT_FALSE(read_policy({{"LOOPFAST_RULES", "*:*:off:-:-:" + own + "9"}}).web.forbidden);
+    EXPECT_FALSE(read_policy({{"LOOPFAST_RULES", "*:*:off:-:-:root"}}).web.forbidden);
+    // The first rule that says something about the lane decides.
+    EXPECT_FALSE(read_policy({{"LOOPFAST_RULES", "*:*:on:-:-:" + own + ";*:*:off:-:-"}}).web.forbidden);
+}
+
+TEST(Policy, Assume) {
+    EXPECT_FALSE(read_policy({}).strict);
+    EXPECT_TRUE(read_policy({{"LOOPFAST_ASSUME", "strict"}}).strict);
+    EXPECT_FALSE(read_policy({{"LOOPFAST_ASSUME", "fuse"}}).strict);
+    EXPECT_FALSE(read_policy({{"LOOPFAST_ASSUME", "Strict"}}).strict);
 }
 
 TEST(Policy, SpinOfRules) {

@@ -16,7 +16,7 @@ _loopfast() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words= i
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run status demo completion --help --version" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "run status doctor guard demo completion --help --version" -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -43,13 +43,14 @@ _loopfast() {
                     ;;
             esac
             ;;
-        status)
+        status | doctor)
             if [ "$before" = --pid ]; then
                 words=$(cd /proc && echo [0-9]*)
             else
                 words="--pid --json --help"
             fi
             ;;
+        guard) words="--quiet --help" ;;
         demo) words="--rounds --seconds --json --help" ;;
         completion) words="bash zsh fish --help" ;;
     esac

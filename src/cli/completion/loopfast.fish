@@ -3,6 +3,8 @@
 complete -c loopfast -f
 complete -c loopfast -n __fish_use_subcommand -a run -d 'start a program with loopfast in it'
 complete -c loopfast -n __fish_use_subcommand -a status -d 'connections of the processes that have loopfast'
+complete -c loopfast -n __fish_use_subcommand -a doctor -d 'what stands for and against the fast path here'
+complete -c loopfast -n __fish_use_subcommand -a guard -d 'watch packet filters and captures (root)'
 complete -c loopfast -n __fish_use_subcommand -a demo -d 'measure what loopfast gives on this machine'
 complete -c loopfast -n __fish_use_subcommand -a completion -d 'print the completion script of a shell'
 complete -c loopfast -n __fish_use_subcommand -l version -d 'the version'
@@ -16,8 +18,9 @@ complete -c loopfast -n '__fish_seen_subcommand_from run' -l explain -d 'print w
 complete -c loopfast -n '__fish_seen_subcommand_from run' -l force -d 'start programs loopfast cannot work in'
 complete -c loopfast -n '__fish_seen_subcommand_from run' -x -a '(__fish_complete_subcommand)'
 
-complete -c loopfast -n '__fish_seen_subcommand_from status' -l pid -x -a '(__fish_complete_pids)' -d 'only this'
-complete -c loopfast -n '__fish_seen_subcommand_from status' -l json -d 'JSON'
+complete -c loopfast -n '__fish_seen_subcommand_from status doctor' -l pid -x -a '(__fish_complete_pids)' -d 'only this'
+complete -c loopfast -n '__fish_seen_subcommand_from guard' -l quiet -d 'print nothing but mistakes'
+complete -c loopfast -n '__fish_seen_subcommand_from status doctor' -l json -d 'JSON'
 
 complete -c loopfast -n '__fish_seen_subcommand_from demo' -l rounds -x -d 'alternations'
 complete -c loopfast -n '__fish_seen_subcommand_from demo' -l seconds -x -d 'of each measurement'

@@ -5,6 +5,8 @@ _loopfast() {
     local -a commands=(
         'run:start a program with loopfast in it'
         'status:the connections of the processes that have loopfast'
+        'doctor:what stands for and against the fast path here'
+        'guard:watch packet filters and captures (root)'
         'demo:measure what loopfast gives on this machine'
         'completion:print the completion script of a shell'
     )
@@ -26,7 +28,8 @@ _loopfast() {
                         '(-):program:_command_names -e' \
                         '*::arguments:_normal'
                     ;;
-                status) _arguments '--pid[only this process]:pid:_pids' '--json[JSON]' '--help[what there is]' ;;
+                guard) _arguments '--quiet[print nothing but mistakes]' '--help[what there is]' ;;
+                status | doctor) _arguments '--pid[only this process]:pid:_pids' '--json[JSON]' '--help[what there is]' ;;
                 demo)
                     _arguments '--rounds[alternations]:number:' '--seconds[of each measurement]:seconds:' \
                         '--json[JSON]' '--help[what there is]'
