@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "base/cpu.h"
 #include "base/log.h"
 
@@ -31,6 +33,7 @@ bool on_by_default = false;
 bool strict = false;
 uint64_t default_threshold = kDefaultThreshold;
 int64_t spin = kDefaultSpin;
+std::atomic<bool> forbidden_from_now_on{false};
 
 bool parse_number(const char* text, int size, uint64_t& number) {
     if (size <= 0 || size > 18)
@@ -168,7 +171,12 @@ bool decide_needs_port() {
     return false;
 }
 
+void forbid_setups() { forbidden_from_now_on.store(true, std::memory_order_relaxed); }
+bool setups_forbidden() { return forbidden_from_now_on.load(std::memory_order_relaxed); }
+
 bool any_opted_in() {
+    if (setups_forbidden())
+        return false;
     if (on_by_default)
         return true;
     for (int i = 0; i < rule_count; ++i)
