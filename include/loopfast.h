@@ -56,7 +56,9 @@ enum loopfast_reason {
     LOOPFAST_REASON_COUNTERS = 10,         /**< the kernel's byte counts disagree: somebody used the socket
                                                 behind loopfast's back */
     LOOPFAST_REASON_OPTION = 11,           /**< a socket option in use that only the kernel can serve */
-    LOOPFAST_REASON_BELOW_THRESHOLD = 12   /**< too few bytes so far to be worth it (`loopfast run`) */
+    LOOPFAST_REASON_BELOW_THRESHOLD = 12,  /**< too few bytes so far to be worth it (`loopfast run`) */
+    LOOPFAST_REASON_RESTRICTED = 13        /**< the process may not make the system calls that it takes, or
+                                                gave up such rights itself (no_new_privs, seccomp) */
 };
 
 /** Opts the TCP socket `fd` in (`on` not 0) or out (`on` 0). The same as the ioctl.

@@ -26,8 +26,7 @@ Sight inspect_cgroup(int directory, const char* name, Findings& findings) {
         attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
         attributes.query.prog_ids = reinterpret_cast<uint64_t>(programs);
         attributes.query.prog_cnt = sizeof programs / sizeof *programs;
-        const long result =
-            sys::call(SYS_bpf, BPF_PROG_QUERY, sys::word(&attributes), sizeof attributes.query);
+        const long result = sys::bpf(BPF_PROG_QUERY, &attributes, sizeof attributes.query);
         if (result == -EPERM || result == -EACCES)
             return Sight::kNotPermitted;
         if ((result == 0 || result == -ENOSPC) && attributes.query.prog_cnt != 0) {

@@ -119,8 +119,7 @@ Sight inspect_lo_programs(Findings& findings, bool privileged) {
         attributes.query.attach_type = type;
         attributes.query.prog_ids = reinterpret_cast<uint64_t>(programs);
         attributes.query.prog_cnt = 8;
-        const long answer =
-            sys::call(SYS_bpf, BPF_PROG_QUERY, sys::word(&attributes), sizeof attributes.query);
+        const long answer = sys::bpf(BPF_PROG_QUERY, &attributes, sizeof attributes.query);
         if ((answer == 0 || answer == -ENOSPC) && attributes.query.prog_cnt != 0)
             findings.add(Kind::kTrafficControl, "tcx: program %u on lo, %s", programs[0],
                          type == kTcxIngress ? "ingress" : "egress");

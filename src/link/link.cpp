@@ -17,19 +17,27 @@ namespace {
 // A few, so that a stranger who connects first does not keep the real acceptor out.
 constexpr int kBacklog = 8;
 
+/// What a filter, a sandbox or a security module says.
+bool not_allowed(int result) {
+    return result == -EPERM || result == -EACCES || result == -EAFNOSUPPORT || result == -ENOSYS;
+}
+
 int make_socket() { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 }  // namespace
 
 int make_offer(const Tuple& tuple) {
     const int fd = make_socket();
     if (fd < 0)
-        return -1;
+        return not_allowed(fd) ? -2 : -1;
     sockaddr_un name;
     socklen_t size;
     offer_name(tuple, name, size);
-    if (sys::bind(fd, &name, size) < 0 || sys::listen(fd, kBacklog) < 0) {
+    int result = sys::bind(fd, &name, size);
+    if (result >= 0)
+        result = sys::listen(fd, kBacklog);
+    if (result < 0) {
         sys::close(fd);
-        return -1;
+        return not_allowed(result) ? -2 : -1;
     }
     return hide(fd);
 }
@@ -43,19 +51,21 @@ Found find_offer(const Tuple& tuple, int& link) {
     link = -1;
     const int fd = make_socket();
     if (fd < 0)
-        return Found::kNoRoom;
+        return not_allowed(fd) ? Found::kForbidden : Found::kNoRoom;
     sockaddr_un name;
     socklen_t size;
     // The answer's name first: the proof needs it to be held before the other end can be met.
     answer_name(tuple, name, size);
-    if (sys::bind(fd, &name, size) < 0) {
+    int result = sys::bind(fd, &name, size);
+    if (result < 0) {
         sys::close(fd);
-        return Found::kTaken;
+        return not_allowed(result) ? Found::kForbidden : Found::kTaken;
     }
     offer_name(tuple, name, size);
-    if (sys::connect(fd, &name, size) < 0) {
+    result = sys::connect(fd, &name, size);
+    if (result < 0) {
         sys::close(fd);
-        return Found::kNobody;
+        return not_allowed(result) ? Found::kForbidden : Found::kNobody;
     }
     link = hide(fd);
     return link < 0 ? Found::kNoRoom : Found::kYes;

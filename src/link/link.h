@@ -41,13 +41,13 @@ enum class Note : unsigned char {
 };
 
 /// Listens on the offer's name. @return a hidden descriptor, or -1: no descriptor left, or somebody holds
-/// the name already.
+/// the name already; -2: the process may not.
 int make_offer(const Tuple& tuple);
 
 /// Takes one connection to an offer. @return a hidden descriptor, or -1 when nobody is there.
 int take_offer_connection(int listener);
 
-enum class Found { kYes, kNobody, kTaken, kNoRoom };
+enum class Found { kYes, kNobody, kTaken, kNoRoom, kForbidden };
 /// Takes the answer's name and connects to the offer of `tuple`, if there is one; `link` is a hidden
 /// descriptor then. kTaken: somebody holds the answer's name already.
 Found find_offer(const Tuple& tuple, int& link);

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "base/cpu.h"
 #include "base/log.h"
 #include "base/syscall.h"
@@ -39,6 +41,7 @@ bool strict = false;
 uint64_t default_threshold = kDefaultThreshold;
 int64_t spin = kDefaultSpin;
 bool rings = false;
+std::atomic<bool> forbidden_from_now_on{false};
 
 bool parse_number(const char* text, int size, uint64_t& number) {
     if (size <= 0 || size > 18)
@@ -222,7 +225,12 @@ bool decide_needs_port() {
     return false;
 }
 
+void forbid_setups() { forbidden_from_now_on.store(true, std::memory_order_relaxed); }
+bool setups_forbidden() { return forbidden_from_now_on.load(std::memory_order_relaxed); }
+
 bool any_opted_in() {
+    if (setups_forbidden())
+        return false;
     if (on_by_default)
         return true;
     for (int i = 0; i < rule_count; ++i)

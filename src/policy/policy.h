@@ -45,6 +45,12 @@ bool assume_strict();
 /// A program may have its io_uring, at the price of the fast path.
 bool rings_allowed();
 
+/// The process gives up rights, and a filter may come that ends it for a system call which it never makes by
+/// itself: from now on nothing is opted in and nothing is set up. Inherited filters are another matter, see
+/// docs/security.md.
+void forbid_setups();
+bool setups_forbidden();
+
 /// Longest spin before a sleep, in nanoseconds; kSpinOff on a machine with one processor.
 int64_t spin_budget();
 void set_spin_budget(int64_t nanoseconds);

@@ -19,12 +19,13 @@ enum class Reason : unsigned char {
     kCounters = LOOPFAST_REASON_COUNTERS,
     kOption = LOOPFAST_REASON_OPTION,
     kBelowThreshold = LOOPFAST_REASON_BELOW_THRESHOLD,
+    kRestricted = LOOPFAST_REASON_RESTRICTED,
 };
 
 inline const char* reason_name(int reason) {
     static constexpr const char* kNames[] = {
-        "none",     "not-tcp",   "not-local", "peer-not-opted-in", "filter", "capture",        "policy",
-        "identity", "namespace", "limit",     "counters",          "option", "below-threshold"};
+        "none",     "not-tcp",   "not-local", "peer-not-opted-in", "filter", "capture",         "policy",
+        "identity", "namespace", "limit",     "counters",          "option", "below-threshold", "restricted"};
     return reason >= 0 && reason < static_cast<int>(sizeof kNames / sizeof *kNames) ? kNames[reason]
                                                                                     : "unknown";
 }

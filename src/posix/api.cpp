@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include "base/hidden.h"
+#include "policy/policy.h"
 #include "posix/posix.h"
 
 namespace loopfast {
@@ -39,7 +40,7 @@ LOOPFAST_PUBLIC int loopfast_enable(int fd, int on) {
         return returned<int>(judged);
     Stream* stream = find_stream(fd);
     if (stream == nullptr) {
-        if (on == 0)
+        if (on == 0 || setups_forbidden())
             return 0;
         // Connected already, or on the way: success, without effect.
         sockaddr_storage storage;
@@ -89,7 +90,9 @@ LOOPFAST_PUBLIC int loopfast_reason(int fd) {
         const int result = is_hidden(fd) ? -EBADF : option(fd, SO_PROTOCOL, value);
         if (result < 0)
             return returned<int>(result);
-        return value == IPPROTO_TCP ? LOOPFAST_REASON_POLICY : LOOPFAST_REASON_NOT_TCP;
+        if (value != IPPROTO_TCP)
+            return LOOPFAST_REASON_NOT_TCP;
+        return setups_forbidden() ? LOOPFAST_REASON_RESTRICTED : LOOPFAST_REASON_POLICY;
     }
     return static_cast<int>(stream->shared->reason.load(std::memory_order_relaxed));
 }

@@ -74,7 +74,7 @@ void accepted(int listener, int fd, int family) {
     Stream* const parent = find_stream(listener);
     const bool marked = parent != nullptr && parent->shared->opted_in.load(std::memory_order_relaxed) != 0;
     const bool unmarked = parent != nullptr && parent->shared->opted_out.load(std::memory_order_relaxed) != 0;
-    if (!internet(family) || unmarked || (!marked && !any_opted_in()))
+    if (!internet(family) || unmarked || (!marked && !any_opted_in()) || setups_forbidden())
         return;
     Stream* const stream = make_stream(fd);
     if (stream == nullptr)

@@ -58,7 +58,9 @@ bool is_tcp(int fd) {
 bool eligible(Stream& stream, int fd) {
     const SharedHalf& shared = *stream.shared;
     Reason reason = Reason::kNone;
-    if (!is_tcp(fd))
+    if (setups_forbidden())
+        reason = Reason::kRestricted;
+    else if (!is_tcp(fd))
         reason = Reason::kNotTcp;
     else if (!is_local(shared.local, shared.remote) || shared.local == shared.remote)
         reason = Reason::kNotLocal;
@@ -162,7 +164,7 @@ void offer(Stream& stream, int fd) {
         return;
     stream.offer = make_offer(tuple_of(stream));
     if (stream.offer < 0) {
-        refuse(stream, Reason::kLimit);
+        refuse(stream, stream.offer.exchange(-1) == -2 ? Reason::kRestricted : Reason::kLimit);
         return;
     }
     stream.offer_made = now_ns();
@@ -236,6 +238,9 @@ bool look(Stream& stream, int fd) {
     case Found::kNoRoom:
         refuse(stream, Reason::kLimit);
         return true;
+    case Found::kForbidden:
+        refuse(stream, Reason::kRestricted);
+        return true;
     case Found::kYes:
         break;
     }
@@ -291,7 +296,7 @@ void propose(Stream& stream, int fd) {
         break;
     }
     if (count_holders(shared) != 1)
-        return;  // not now; the next call comes here again
+        return;                 // not now; the next call comes here again
     if (!eligible(stream, fd))  // what was true at the look may not be now
         return;
     Exclusive exclusive(stream, fd, State::kCandidate);

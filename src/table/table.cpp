@@ -6,6 +6,7 @@
 
 #include "base/hidden.h"
 #include "base/lock.h"
+#include "policy/policy.h"
 #include "stream/setup.h"
 
 namespace loopfast {
@@ -95,7 +96,12 @@ void open_table(std::atomic<uint64_t>* entries) {
     table_detail::limit.store(kMostDescriptors, std::memory_order_release);
 }
 
-bool in_borrowed_memory() { return sys::getpid() != owner_pid.load(std::memory_order_relaxed); }
+bool in_borrowed_memory() {
+    // Under a filter of the program's own no call is made, not even this one; nor does it vfork then.
+    if (setups_forbidden()) [[unlikely]]
+        return false;
+    return sys::getpid() != owner_pid.load(std::memory_order_relaxed);
+}
 
 void set_entry(int fd, TableEntry entry) {
     const auto number = static_cast<uint32_t>(fd);

@@ -22,7 +22,7 @@ bool Answer::as_tcp() const {
     return came && (result >= 0 || error == EAGAIN || error == ECONNRESET || error == EPIPE);
 }
 
-Victim::Victim(uid_t uid, const char* setting) {
+Victim::Victim(uid_t uid, const char* setting, const std::function<void()>& before, const char* program) {
     int to[2];
     int from[2];
     if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0)
@@ -41,7 +41,9 @@ Victim::Victim(uid_t uid, const char* setting) {
         }
         if (uid != 0 && (setgid(uid) != 0 || setuid(uid) != 0))
             _exit(77);
-        execl(VICTIM_PROGRAM, VICTIM_PROGRAM, nullptr);
+        if (before)
+            before();
+        execl(program != nullptr ? program : VICTIM_PROGRAM, VICTIM_PROGRAM, nullptr);
         _exit(78);
     }
     close(to[0]);

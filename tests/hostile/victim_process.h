@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace loopfast::hostile {
@@ -24,7 +25,9 @@ struct Answer {
 class Victim {
 public:
     /// `uid` not 0: runs as that user. `setting`: "NAME=VALUE", several with spaces between them, or empty.
-    explicit Victim(uid_t uid = 0, const char* setting = "");
+    /// `before`: what it does to itself before it executes the program; `program`: another copy of it.
+    explicit Victim(uid_t uid = 0, const char* setting = "", const std::function<void()>& before = nullptr,
+                    const char* program = nullptr);
     ~Victim();
     Victim(const Victim&) = delete;
     Victim& operator=(const Victim&) = delete;
