@@ -299,7 +299,7 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
     if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
         keep_options_private(*stream);
     if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]]
-        part_with(*stream, fd, Reason::kOption);
+        leave_ring(*stream, fd);
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0 && stream != nullptr)
         option_set(*stream, fd, level, name, value, size);
