@@ -119,7 +119,7 @@ int fcntl_with(int (*next)(int, int, ...), int fd, int command, void* argument) 
         return returned<int>(-EBADF);
     if (command == F_SETFL && (reinterpret_cast<uintptr_t>(argument) & O_ASYNC) != 0) [[unlikely]]
         if (Stream* const stream = find_stream(fd))
-            part_with(*stream, fd, Reason::kOption);  // signals for bytes are the kernel's
+            leave_ring(*stream, fd);  // signals for bytes are the kernel's
     const int result = next(fd, command, argument);
     if (result < 0)
         return result;
@@ -181,7 +181,7 @@ int ioctl_stream(Stream& stream, int fd, unsigned long request, void* argument) 
             return returned<int>(put_int(argument, 0));
         break;
     case FIOASYNC:
-        part_with(stream, fd, Reason::kOption);
+        leave_ring(stream, fd);
         break;
     default:
         break;

@@ -30,6 +30,17 @@ void part_with(Stream& stream, int fd, Reason reason) {
     errno = error;
 }
 
+void leave_ring(Stream& stream, int fd) {
+    const int error = errno;
+    // Nothing is gained on a connection that is over.
+    for (int round = 0; round < kRounds && (sys::ready_now(fd, 0) & (POLLERR | POLLHUP)) == 0; ++round) {
+        if (leave(stream, fd, Reason::kOption) || (sys::ready_now(fd, POLLRDHUP) & POLLRDHUP) != 0)
+            break;
+        sys::sleep_ns(1'000'000);  // until the kernel's buffers take what comes before
+    }
+    errno = error;
+}
+
 void part_with_inherited() {
     for (int fd = next_entry(-1); fd >= 0; fd = next_entry(fd)) {
         Stream* const stream = find_stream(fd);

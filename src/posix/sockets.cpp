@@ -294,10 +294,12 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
     if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
         keep_options_private(*stream);
     if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]] {
-        const bool filter = level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF);
-        if (filter)
+        if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF)) {
             note_socket_filter(*stream);
-        part_with(*stream, fd, filter ? Reason::kFilter : Reason::kOption);
+            part_with(*stream, fd, Reason::kFilter);
+        } else {
+            leave_ring(*stream, fd);
+        }
     }
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0 && stream != nullptr)

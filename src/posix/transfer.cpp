@@ -98,7 +98,7 @@ constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE | MSG_FASTOPEN;
 /// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
 template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
     if (leaving != 0)
-        part_with(stream, fd, Reason::kOption);
+        leave_ring(stream, fd);
     const ssize_t result = call();
     forget_kernel_readiness(stream);
     return result;

@@ -30,9 +30,16 @@ long kernel_receive(int fd, const Buffers* to, size_t size, int flags) {
 /// read again after the kernel spoke, so bytes written before a FIN are never missed.
 long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     const uint32_t ready = kernel_readiness(stream, fd, Freshness::kRecent);
-    if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd))
+    constexpr uint32_t kSomething = POLLIN | POLLRDHUP | POLLHUP | POLLERR;
+    // With a low-water mark the kernel says nothing of fewer bytes, which a receive takes all the same: then the link
+    // tells whether the peer goes on over the kernel.
+    if ((ready & kSomething) == 0 && stream.shared->low_water.load(std::memory_order_relaxed) > 1 &&
+        hung_up(stream.link.load(std::memory_order_relaxed)))
+        stream.link_down.store(true, std::memory_order_relaxed);
+    const bool left = stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd);
+    if (left)
         return_to_kernel(stream, fd);
-    if ((ready & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) == 0)
+    else if ((ready & kSomething) == 0)
         return -EAGAIN;
     if (stream.reader().available() != 0)
         return -EINPROGRESS;  // read the ring first

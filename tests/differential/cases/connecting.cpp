@@ -1,7 +1,10 @@
 // Connecting: accept's flags, connects that do not block, refusals, bytes sent before they are accepted.
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "cases.h"
 
@@ -208,6 +211,147 @@ CASE_THAT(connect_again_after_reset, kBare) {
         return;
     p.accept();
     talk(p);
+}
+
+CASE_THAT(shutdown_of_a_connection_under_way, kBare) {
+    prepare(p);
+    p.client.nonblocking(true);
+    p.connect();
+    p.client.await_poll(POLLOUT);
+    p.client.call("shutdown", [&] { return ::shutdown(p.client.fd(), SHUT_WR); });
+    p.accept();
+    p.server.await_end();
+    p.server.recv(1);
+}
+
+CASE_THAT(fast_open, kBare) {
+    p.before_listen = [](int fd) {
+        const int queue = 5;
+        ::setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof queue);
+    };
+    prepare(p);
+    p.client.set(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1);
+    const Outcome outcome = p.connect();
+    p.client.call("connect", [&] { return outcome.value; });
+    p.client.send("in the first segment, perhaps");
+    p.accept();
+    p.server.await_bytes(29);
+    p.server.recv(100);
+    p.take_sides();
+    talk(p);
+    talk(p);
+}
+
+CASE_THAT(deferred_accept, kBare) {
+    p.before_listen = [](int fd) {
+        const int seconds = 5;
+        ::setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+    };
+    prepare(p);
+    p.connect();
+    p.client.send("not before these");
+    p.accept();
+    p.server.await_bytes(16);
+    p.server.recv(100);
+    p.take_sides();
+    talk(p);
+}
+
+CASE_THAT(connected_to_itself, kBare) {
+    p.establish();
+    p.client.call_with_text("one socket that is both ends", [&](Outcome& outcome) {
+        const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in name{};
+        name.sin_family = AF_INET;
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof name;
+        outcome.value = ::bind(fd, reinterpret_cast<sockaddr*>(&name), size);
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
+        if (p.lane.opts_in)
+            opt_in(fd);
+        outcome.value += ::connect(fd, reinterpret_cast<sockaddr*>(&name), size);
+        for (int i = 0; i < 5; ++i) {
+            char bytes[3000] = {};
+            const ssize_t sent = ::send(fd, bytes, sizeof bytes, 0);
+            ssize_t got = 0;
+            while (got < sent)
+                got += ::recv(fd, bytes, sizeof bytes, 0);
+            outcome.text += format("%zd ", got);
+        }
+        ::shutdown(fd, SHUT_WR);
+        char byte;
+        outcome.text += format("end %zd", ::recv(fd, &byte, 1, 0));
+        ::close(fd);
+    });
+}
+
+CASE_THAT(both_connect_at_once, kBare) {
+    p.establish();
+    p.client.call_with_text("two sockets that connect to each other", [&](Outcome& outcome) {
+        int fds[2];
+        sockaddr_in names[2]{};
+        for (int i = 0; i < 2; ++i) {
+            fds[i] = ::socket(AF_INET, SOCK_STREAM, 0);
+            names[i].sin_family = AF_INET;
+            names[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+            socklen_t size = sizeof names[i];
+            ::bind(fds[i], reinterpret_cast<sockaddr*>(&names[i]), size);
+            ::getsockname(fds[i], reinterpret_cast<sockaddr*>(&names[i]), &size);
+            if (p.lane.opts_in)
+                opt_in(fds[i]);
+        }
+        // Over loopback the first SYN is answered by a reset before the second one leaves.
+        for (int i = 0; i < 2; ++i) {
+            const int result = ::connect(fds[i], reinterpret_cast<sockaddr*>(&names[1 - i]), sizeof names[i]);
+            outcome.text += result == 0 ? "connected " : error_name(errno) + " ";
+        }
+        ::close(fds[0]);
+        ::close(fds[1]);
+    });
+}
+
+CASE_THAT(multipath, kBare) {
+    p.establish();
+    p.client.call_with_text("MPTCP sockets", [&](Outcome& outcome) {
+        const int listener = ::socket(AF_INET, SOCK_STREAM, 262);
+        const int to = ::socket(AF_INET, SOCK_STREAM, 262);
+        if (listener < 0 || to < 0) {
+            outcome.text = error_name(errno);
+            return;
+        }
+        sockaddr_in name{};
+        name.sin_family = AF_INET;
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof name;
+        ::bind(listener, reinterpret_cast<sockaddr*>(&name), size);
+        ::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &size);
+        ::listen(listener, 1);
+        ::connect(to, reinterpret_cast<sockaddr*>(&name), size);
+        const int from = ::accept(listener, nullptr, nullptr);
+        for (int i = 0; i < 5; ++i) {
+            char bytes[3000] = {};
+            ssize_t got = 0;
+            const ssize_t sent = ::send(to, bytes, sizeof bytes, 0);
+            while (got < sent)
+                got += ::recv(from, bytes, sizeof bytes, 0);
+            outcome.text += format("%zd ", got);
+        }
+        ::close(to);
+        char byte;
+        outcome.text += format("end %zd", ::recv(from, &byte, 1, 0));
+        ::close(from);
+        ::close(listener);
+    });
+}
+
+CASE_THAT(listener_closed_with_waiting_connections, kBare) {
+    prepare(p);
+    p.connect();
+    p.client.send("nobody accepts this");
+    p.listener.close();
+    p.client.await_poll(POLLHUP);
+    p.client.recv(1);
+    p.client.send("x", MSG_NOSIGNAL);
 }
 
 }  // namespace differential

@@ -1,6 +1,6 @@
-// Descriptors that go where nobody knows of a ring: to programs that are executed in every way there is, with and
-// without the library, and to other processes. What lies unread goes with them, and a peer that makes no call
-// meanwhile hinders nothing.
+// Descriptors that go where nobody knows of a ring: to programs that are executed in every way there is, with
+// and without the library, and to other processes. What lies unread goes with them, and a peer that makes no
+// call meanwhile hinders nothing.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>

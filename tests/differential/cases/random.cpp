@@ -3,6 +3,12 @@
 // After each operation the script waits until its effect has arrived, so that the trace follows from the seed
 // alone. Each step has random numbers of its own: leaving a step out does not change what the others are,
 // which is what --shrink needs. Little is outstanding at any time, so that no buffer's size shows.
+#include <fcntl.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <sstream>
 
 #include "cases.h"
@@ -37,6 +43,7 @@ struct Side {
     bool sends = true;     ///< it has not shut down
     bool receives = true;  ///< it has not shut down for reading
     bool ended = false;    ///< the walk waits for nothing more here
+    bool edges = false;    ///< it has asked a set for edges
     int made = 0;
 };
 
@@ -55,7 +62,45 @@ public:
         if (side.descriptors.empty())
             return;
         const End end = side.descriptors[numbers.below(side.descriptors.size())];
-        switch (numbers.below(24)) {
+        switch (numbers.below(36)) {
+        case 24:
+        case 25:
+            receive_in_thread(side, other, end, numbers);
+            break;
+        case 26:
+            wait_a_while(side, numbers);
+            break;
+        case 27:
+        case 28:
+            by_number(side, end, numbers);
+            break;
+        case 29:
+            duplicate_over(side, end, numbers);
+            break;
+        case 30:
+            move_file(side, other, end, numbers);
+            break;
+        case 31:
+            wait_for(Selector::kSelect, {{end, static_cast<short>(POLLIN | POLLOUT)}});
+            break;
+        case 32:
+            end.set(SOL_SOCKET, SO_RCVLOWAT, static_cast<int>(1 + numbers.below(3) * 50));
+            end.poll(POLLIN);
+            receive(side, end, numbers, true);
+            end.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+            break;
+        case 33:
+            use_in_child(side, end, numbers);
+            break;
+        case 34:
+            // Nothing to the kernel; to the library a reason to leave the ring.
+            // (Its edges the kernel's set tells again.)
+            if (numbers.below(6) == 0 && !side.edges)
+                end.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+            break;
+        case 35:
+            end.get(SOL_SOCKET, SO_ERROR);
+            break;
         case 0:
         case 1:
         case 2:
@@ -149,7 +194,7 @@ private:
         }
     }
 
-    void receive(Side& side, const End& end, Numbers& numbers) {
+    void receive(Side& side, const End& end, Numbers& numbers, bool never_waits = false) {
         static constexpr size_t kSizes[] = {1, 2, 5, 64, 3000, 4096, 50'000};
         const size_t size = kSizes[numbers.below(std::size(kSizes))];
         Outcome outcome;
@@ -164,7 +209,7 @@ private:
             outcome = end.recv(size, MSG_DONTWAIT | MSG_WAITALL);
             break;
         case 3:
-            if (side.waiting != 0) {
+            if (side.waiting != 0 && !never_waits) {
                 outcome = end.readv({size, size});
                 break;
             }
@@ -175,6 +220,86 @@ private:
         }
         if (outcome.ok())
             side.waiting -= std::min(side.waiting, static_cast<size_t>(outcome.value));
+    }
+
+    /// The receive begins before there is anything, where it may wait at all.
+    void receive_in_thread(Side& side, Side& other, const End& end, Numbers& numbers) {
+        if (other.descriptors.empty() || side.waiting != 0 || !other.sends || !side.receives || side.ended)
+            return;
+        const size_t size = 1 + numbers.below(2000);
+        const End& sender = other.descriptors[0];
+        end.nonblocking(false);
+        end.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+        Pending receiving = end.start_recv(5000, numbers.below(4) == 0 ? MSG_PEEK : 0);
+        send_all(side, sender, pattern(size, static_cast<unsigned>(numbers.below(1000))));
+        receiving.finish();
+        end.recv(5000, MSG_DONTWAIT);
+        side.waiting = 0;
+    }
+
+    /// (No bytes meanwhile: how soon they come the kernel does not promise.)
+    static void wait_a_while(Side& side, Numbers& numbers) {
+        if (!side.sets.empty())
+            side.sets[numbers.below(side.sets.size())].wait(10);
+    }
+
+    void by_number(Side& side, const End& end, Numbers& numbers) {
+        const size_t size = 1 + numbers.below(300);
+        std::string bytes(size, 0);
+        const Outcome outcome = end.call("SYS_recvfrom", [&] {
+            return ::syscall(SYS_recvfrom, end.fd(), bytes.data(), size, MSG_DONTWAIT, nullptr, nullptr);
+        });
+        if (outcome.ok())
+            side.waiting -= std::min(side.waiting, static_cast<size_t>(outcome.value));
+    }
+
+    void duplicate_over(Side& side, const End& end, Numbers& numbers) {
+        if (side.descriptors.size() < 2)
+            return;
+        const End& victim = side.descriptors[numbers.below(side.descriptors.size())];
+        end.call("dup2 over " + victim.name(),
+                 [&] { return ::dup2(end.fd(), victim.fd()) == victim.fd() ? 0 : -1; });
+    }
+
+    void move_file(Side& side, Side& other, const End& end, Numbers& numbers) {
+        const size_t size = 1 + numbers.below(3000);
+        if (other.descriptors.empty() || !side.sends || !other.receives || side.ended ||
+            other.waiting + size > kMostOutstanding)
+            return;
+        const Outcome outcome = end.call("sendfile", [&] {
+            const std::string bytes = pattern(size, 3);
+            const int file = ::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+            off_t offset = 0;
+            const bool written = ::write(file, bytes.data(), size) == static_cast<ssize_t>(size);
+            const ssize_t sent = written ? ::sendfile(end.fd(), file, &offset, size) : -1;
+            const int error = errno;
+            ::close(file);
+            errno = error;
+            return sent;
+        });
+        if (outcome.ok()) {
+            other.waiting += static_cast<size_t>(outcome.value);
+            other.descriptors[0].await_bytes(other.waiting);
+        }
+    }
+
+    void use_in_child(Side& side, const End& end, Numbers& numbers) {
+        if (numbers.below(3) != 0 || children_ == 3)
+            return;
+        ++children_;
+        const Actor child = p_.script.fork(end.actor());
+        const End theirs = end.in(child, "child");
+        const Outcome outcome = theirs.recv(1 + numbers.below(500), MSG_DONTWAIT);
+        if (outcome.ok())
+            side.waiting -= std::min(side.waiting, static_cast<size_t>(outcome.value));
+        theirs.poll(POLLIN | POLLOUT);
+        p_.script.exit(child);
+    }
+
+    /// Bytes for `side`, all of which the kernel takes at once.
+    static void send_all(Side& side, const End& sender, const std::string& bytes) {
+        (void)side;
+        sender.send(bytes, MSG_NOSIGNAL);
     }
 
     void duplicate(Side& side, const End& end) {
@@ -208,6 +333,7 @@ private:
         static constexpr unsigned kKinds[] = {0, 0, EPOLLET, EPOLLONESHOT, EPOLLET | EPOLLONESHOT};
         const unsigned events =
             kEvents[numbers.below(std::size(kEvents))] | kKinds[numbers.below(std::size(kKinds))];
+        side.edges = side.edges || (events & EPOLLET) != 0;
         switch (numbers.below(5)) {
         case 0:
             set.remove(end);
@@ -243,6 +369,7 @@ private:
 
     Pair& p_;
     Side sides_[2];
+    int children_ = 0;
 };
 
 }  // namespace

@@ -298,4 +298,21 @@ CASE(peek_offset) {
     p.b.recv(100);
 }
 
+CASE(back_to_the_kernel_with_unread_bytes) {
+    // What lies unread goes to the kernel lane before anything newer, whoever sends it.
+    p.b.send(pattern(18'000, 1));
+    p.a.await_bytes(18'000);
+    p.a.recv(64);
+    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.b.write("ab");
+    p.b.send(pattern(100, 2), MSG_DONTWAIT);
+    p.b.send(pattern(5000, 3), MSG_DONTWAIT);
+    p.b.write("0123456");
+    p.a.recv(64, MSG_PEEK | MSG_DONTWAIT);
+    p.a.drain(18'000 - 64 + 2 + 100 + 5000 + 7);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.recv(10);
+}
+
 }  // namespace differential

@@ -3,6 +3,10 @@
 #include <sys/select.h>
 
 #include "cases.h"
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 namespace differential {
 
@@ -232,6 +236,76 @@ CASE(select_keeps_time) {
         timeval time{100, 0};
         outcome.value = ::select(p.b.fd() + 1, &set, nullptr, nullptr, &time);
         outcome.text = time.tv_sec >= 99 ? "nearly all" : "less";
+    });
+}
+
+CASE(select_of_large_numbers) {
+    p.b.call_with_text("select of a descriptor beyond FD_SETSIZE", [&](Outcome& outcome) {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        const rlimit more{4096, limit.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &more);
+        const int fd = ::fcntl(p.b.fd(), F_DUPFD, 2500);
+        alignas(fd_set) unsigned char bits[4096 / 8] = {};
+        auto* const set = reinterpret_cast<fd_set*>(bits);
+        const auto mark = [&](int number) {
+            bits[number / 8] |= static_cast<unsigned char>(1U << number % 8);
+        };
+        timeval none{0, 0};
+        mark(fd);
+        outcome.text = format("%d ", ::select(fd + 1, nullptr, set, nullptr, &none));
+        outcome.text += format("%d ", (bits[fd / 8] >> fd % 8 & 1));
+        outcome.text += format("%d ", ::select(fd + 1, set, nullptr, nullptr, &none));
+        outcome.text += format("%d ", (bits[fd / 8] >> fd % 8 & 1));
+        mark(fd);
+        mark(p.b.fd());
+        outcome.text += format("%d ", ::select(fd + 1, nullptr, set, nullptr, &none));
+        mark(fd + 1);
+        const int bad = ::select(fd + 2, set, nullptr, nullptr, &none);
+        outcome.text += bad < 0 ? error_name(errno) : std::to_string(bad);
+        ::close(fd);
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+    });
+    p.b.call("poll of more than there may be", [] {
+        static pollfd fds[100'000];
+        for (auto& one : fds)
+            one.fd = -1;
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        const rlimit less{1024, limit.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &less);
+        const int result = ::poll(fds, 100'000, 0);
+        const int error = errno;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        errno = error;
+        return result;
+    });
+}
+
+CASE(select_into_nowhere) {
+    p.a.send("x");
+    p.b.await_bytes(1);
+    const int fd = p.b.fd();
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(fd, &set);
+    auto* const bad = reinterpret_cast<fd_set*>(1);
+    p.b.call("a bad set for reading", [&] { return ::select(fd + 1, bad, nullptr, nullptr, nullptr); });
+    p.b.call("a bad set for writing", [&] { return ::select(fd + 1, &set, bad, nullptr, nullptr); });
+    p.b.call("a bad set of exceptions", [&] { return ::select(fd + 1, &set, nullptr, bad, nullptr); });
+    p.b.call("a count below zero", [&] { return ::select(-1, &set, nullptr, nullptr, nullptr); });
+    p.b.call("pselect, a bad time", [&] {
+        const timespec time{0, 1'000'000'000};
+        return ::pselect(fd + 1, &set, nullptr, nullptr, &time, nullptr);
+    });
+    p.b.call("poll of a bad array", [&] { return ::poll(reinterpret_cast<pollfd*>(1), 1, 0); });
+    p.b.call("epoll_ctl, a bad event", [&] {
+        const int set_fd = ::epoll_create1(0);
+        long result = ::epoll_ctl(set_fd, EPOLL_CTL_ADD, fd, reinterpret_cast<epoll_event*>(1));
+        const int error = errno;
+        ::close(set_fd);
+        errno = error;
+        return result;
     });
 }
 
