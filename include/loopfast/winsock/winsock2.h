@@ -463,6 +463,21 @@ typedef struct hostent HOSTENT, *PHOSTENT, *LPHOSTENT;
 /** Looks up IPv4 addresses by name. @return them in memory that the thread's next call uses again, or NULL:
  *  WSAHOST_NOT_FOUND, WSATRY_AGAIN, WSANO_RECOVERY, WSANO_DATA. */
 struct hostent *WSAAPI gethostbyname(const char *name) LOOPFAST_WINSOCK_SYMBOL(gethostbyname);
+/** Text of an address, with its port if that is not 0. @param lpProtocolInfo may be NULL. @param
+ *  lpdwAddressStringLength characters, in: room, out: used with the 0. Errors: WSAEFAULT, WSAEINVAL. */
+INT WSAAPI WSAAddressToStringA(LPSOCKADDR lpsaAddress, DWORD dwAddressLength,
+                               LPWSAPROTOCOL_INFOA lpProtocolInfo, LPSTR lpszAddressString,
+                               LPDWORD lpdwAddressStringLength);
+INT WSAAPI WSAAddressToStringW(LPSOCKADDR lpsaAddress, DWORD dwAddressLength,
+                               LPWSAPROTOCOL_INFOW lpProtocolInfo, LPWSTR lpszAddressString,
+                               LPDWORD lpdwAddressStringLength);
+/** Address of a text such as "127.0.0.1:80" or "[::1]:80". Errors: WSAEINVAL, WSAEFAULT (no room). */
+INT WSAAPI WSAStringToAddressA(LPSTR AddressString, INT AddressFamily, LPWSAPROTOCOL_INFOA lpProtocolInfo,
+                               LPSOCKADDR lpAddress, LPINT lpAddressLength);
+INT WSAAPI WSAStringToAddressW(LPWSTR AddressString, INT AddressFamily, LPWSAPROTOCOL_INFOW lpProtocolInfo,
+                               LPSOCKADDR lpAddress, LPINT lpAddressLength);
+#define WSAAddressToString LOOPFAST_WINSOCK_AW(WSAAddressToString)
+#define WSAStringToAddress LOOPFAST_WINSOCK_AW(WSAStringToAddress)
 /** This host's name. @param namelen bytes. Errors: WSAEFAULT (no room). */
 int WSAAPI loopfast_winsock_gethostname(char *name, int namelen);
 #define gethostname(...) loopfast_winsock_gethostname(__VA_ARGS__)

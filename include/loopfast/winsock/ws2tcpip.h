@@ -20,8 +20,10 @@ LOOPFAST_WINSOCK_BEGIN
             { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 } \
         }                                                      \
     }
-extern const struct in6_addr in6addr_any LOOPFAST_WINSOCK_SYMBOL(in6addr_any);
-extern const struct in6_addr in6addr_loopback LOOPFAST_WINSOCK_SYMBOL(in6addr_loopback);
+extern const struct in6_addr in6addr_any LOOPFAST_WINSOCK_SYMBOL(in6addr_any)
+    __attribute__((visibility("default")));
+extern const struct in6_addr in6addr_loopback LOOPFAST_WINSOCK_SYMBOL(in6addr_loopback)
+    __attribute__((visibility("default")));
 
 /** Whether an address is ::, ::1, ::ffff:a.b.c.d. */
 static inline int IN6_IS_ADDR_UNSPECIFIED(const struct in6_addr *a) {
