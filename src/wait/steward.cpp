@@ -26,8 +26,8 @@ constexpr int kRetryMilliseconds = 2;
 /// Taking bytes back needs a buffer of 16 KiB; what is not touched costs nothing.
 constexpr size_t kStackSize = 256 * 1024;
 
-/// A direction that has ended for the program while bytes of it still have to go into the kernel: they are sent
-/// through a descriptor of ours, and then comes the end.
+/// A direction that has ended for the program while bytes of it still have to go into the kernel: they are
+/// sent through a descriptor of ours, and then comes the end.
 struct Errand {
     Stream* stream = nullptr;
     int fd = -1;
@@ -253,7 +253,8 @@ void retire_steward() {
 void finish_stewardship() {
     constexpr int64_t kMoment = 2'000'000'000;
     const int64_t deadline = deadline_after(kMoment);
-    while (running && (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0 &&
+    while (running &&
+           (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0 &&
            time_left(deadline) != 0)
         sys::sleep_ns(1'000'000);
 }
