@@ -397,8 +397,8 @@ TEST_F(Port, ServerWithSeveralThreads) {
         char bytes[256];
         WSABUF buffer{};
     };
+    std::vector<Connection> connections(kClients);  // outlives the sockets: operations are pending at the end
     std::vector<Pair> pairs;
-    std::vector<Connection> connections(kClients);
     for (size_t i = 0; i < kClients; ++i) {
         pairs.push_back(connected_pair());
         connections[i].s = pairs[i].server;
