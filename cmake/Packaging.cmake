@@ -26,6 +26,14 @@ file(RELATIVE_PATH loopfast_prefix_from_pc
 configure_file(${PROJECT_SOURCE_DIR}/cmake/loopfast.pc.in ${PROJECT_BINARY_DIR}/loopfast.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/loopfast.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
+if(TARGET loopfast-winsock)
+    install(TARGETS loopfast-winsock EXPORT loopfastTargets
+            LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+            INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/loopfast/winsock)
+    install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/loopfast DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/loopfast-winsock.pc.in ${PROJECT_BINARY_DIR}/loopfast-winsock.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/loopfast-winsock.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()
 if(TARGET loopfast_cli)
     install(TARGETS loopfast_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     install(FILES ${PROJECT_SOURCE_DIR}/docs/man/loopfast.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

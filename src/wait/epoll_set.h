@@ -41,6 +41,9 @@ public:
     int arm(int set_fd, uint64_t token);
     void disarm(uint64_t token);
     void take_hidden_events();
+    /// A thread that slept on the set in a poll will not come back. Its arming stood in place of that of
+    /// threads that still sleep here, and it may have taken their bell: they look again.
+    void poller_left();
     /// Around a wait on the descriptor of a set that is all the kernel's. @return true at the end when it is
     /// not any more: what the wait said is void then.
     bool enter_kernel();  ///< false: it has streams already, and nothing is to be ended

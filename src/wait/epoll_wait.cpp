@@ -497,6 +497,11 @@ void EpollSet::disarm(uint64_t token) {
     disarm_hot(token);
 }
 
+void EpollSet::poller_left() {
+    Hold hold(lock);
+    pass_on();
+}
+
 void EpollSet::take_hidden_events() {
     Hold hold(lock);
     if (hidden_ < 0)

@@ -104,6 +104,12 @@ public:
     Round(const Round&) = delete;
     Round& operator=(const Round&) = delete;
 
+    bool any_armed() const {
+        for (nfds_t i = 0; i < count_; ++i)
+            if (watched_[i].armed)
+                return true;
+        return false;
+    }
     bool any_ordinary() const { return ordinary_; }
     bool any_ours() const { return ours_; }
     bool changed() const { return changed_; }
@@ -283,7 +289,9 @@ bool poll_needs_us(const pollfd* fds, nfds_t count) {
     return false;
 }
 
-int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask) {
+namespace {
+
+int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, bool& slept_on_sets) {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     Scratch scratch(count);
     if (scratch.watched == nullptr)
@@ -317,6 +325,7 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
         }
         const uint64_t token = new_sleep_token();
         const nfds_t used = round.kernel_part(token, good);
+        slept_on_sets = slept_on_sets || round.any_armed();
         round.arm_streams(token);
         int64_t left = time_left(deadline);
         if (!good && left > 200'000)
@@ -340,6 +349,18 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
         if (round.collect() != 0 || time_left(deadline) == 0)
             look = true;
     }
+}
+
+}  // namespace
+
+int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask) {
+    bool slept_on_sets = false;
+    const int result = poll_rounds(fds, count, timeout, mask, slept_on_sets);
+    if (slept_on_sets)
+        for (nfds_t i = 0; i < count; ++i)
+            if (EpollSet* const set = find_set(fds[i].fd))
+                set->poller_left();
+    return result;
 }
 
 int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void* argument) {

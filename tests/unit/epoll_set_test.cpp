@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "stream_pair.h"
+#include "wait/poll_set.h"
 
 namespace loopfast {
 namespace {
@@ -308,6 +309,30 @@ TEST_F(EpollSetTest, AnEntryTakenOutBeforeTheFirstSleepComesBack) {
     EXPECT_EQ(one(5000), static_cast<uint32_t>(EPOLLIN));
     EXPECT_LT(now_ns() - start, 2000 * kMs);
     sender.join();
+}
+
+/// One thread sleeps in the set, another in a poll on it. Whichever takes the bell, the other one is not left
+/// asleep.
+TEST_F(EpollSetTest, AThreadThatPollsTheSetTakesNobodysBell) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN | EPOLLET, 5), 0);
+    one();  // the edge of the registration
+    for (int i = 0; i < 150; ++i) {
+        std::thread poller([&] {
+            pollfd set_itself{fd, POLLIN, 0};
+            poll_streams(&set_itself, 1, 20 * kMs, nullptr);
+        });
+        std::thread sender([&] {
+            usleep(static_cast<useconds_t>(100 + i % 50 * 10));
+            EXPECT_EQ(door_send(pair.connector_fd(), "a", 1), 1);
+        });
+        const auto events = wait(5'000);
+        poller.join();
+        sender.join();
+        ASSERT_EQ(events.size(), 1U) << i;
+        receive_byte(pair.acceptor_fd());
+    }
 }
 
 TEST_F(EpollSetTest, TwoEntriesOfOneStream) {

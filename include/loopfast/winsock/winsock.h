@@ -1,0 +1,2 @@
+/* winsock.h: the older name; one gets version 2. */
+#include "winsock2.h"

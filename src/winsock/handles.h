@@ -1,0 +1,99 @@
+// Handles: what a SOCKET or HANDLE is a number of. The number is a slot and the slot's generation, so a
+// number that was closed does not mean what took its slot later; it fits into 31 bits, since sources keep
+// sockets in int, and is a multiple of 4, since the lowest bits of event handles carry a meaning.
+//
+// An object lives while its handle is open or somebody uses it: find() counts, Ref::~Ref gives back. Whoever
+// closes the handle takes away the count that the open handle is.
+#pragma once
+
+#include <utility>
+
+#include "winsock/door.h"
+
+namespace loopfast::winsock {
+
+enum class Kind : uint8_t { kSocket, kEvent, kPort, kThread };
+
+class Object {
+public:
+    explicit Object(Kind kind) : kind_(kind) {}
+    virtual ~Object() = default;
+    Object(const Object&) = delete;
+    Object& operator=(const Object&) = delete;
+
+    Kind kind() const { return kind_; }
+    UINT_PTR handle() const { return handle_; }
+    /// The handle was closed: no call will find the object any more, those that have it go on.
+    virtual void closed() {}
+
+    void keep();      ///< one more user; the caller has or is one
+    bool try_keep();  ///< the same where it may be about to end. @return false: it is
+    void let_go();    ///< one fewer; the last destroys
+    bool is_open() const;
+
+private:
+    friend UINT_PTR open_handle(Object* object);
+    const Kind kind_;
+    UINT_PTR handle_ = 0;
+};
+
+/// A counted use.
+template <typename Type> class Ref {
+public:
+    Ref() = default;
+    explicit Ref(Type* counted) : object_(counted) {}
+    Ref(Ref&& other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+    Ref& operator=(Ref&& other) noexcept {
+        if (this != &other) {
+            reset();
+            object_ = std::exchange(other.object_, nullptr);
+        }
+        return *this;
+    }
+    ~Ref() { reset(); }
+    void reset() {
+        if (object_ != nullptr)
+            std::exchange(object_, nullptr)->let_go();
+    }
+    Type* release() { return std::exchange(object_, nullptr); }
+    Type* get() const { return object_; }
+    Type* operator->() const { return object_; }
+    Type& operator*() const { return *object_; }
+    explicit operator bool() const { return object_ != nullptr; }
+    static Ref to(Type* object) {
+        if (object != nullptr)
+            object->keep();
+        return Ref(object);
+    }
+
+private:
+    Type* object_ = nullptr;
+};
+
+/// Gives a new object its number. @return it, or 0: there is none left, and the object is destroyed.
+UINT_PTR open_handle(Object* object);
+/// The object behind an open handle, counted, or nullptr.
+Object* find_object(UINT_PTR handle);
+template <typename Type> Ref<Type> find(UINT_PTR handle) {
+    Object* const object = find_object(handle);
+    if (object == nullptr)
+        return {};
+    if (object->kind() != Type::kKind) {
+        object->let_go();
+        return {};
+    }
+    return Ref<Type>(static_cast<Type*>(object));
+}
+template <typename Type> Ref<Type> find(HANDLE handle) {
+    return find<Type>(reinterpret_cast<UINT_PTR>(handle));
+}
+/// The same while the object lives, its handle closed or not.
+Object* find_living(UINT_PTR handle);
+/// Closes a handle of this kind. @return false if it is none.
+bool close_handle(UINT_PTR handle, Kind kind);
+/// Calls `visit` with each open object of a kind.
+void for_each(Kind kind, void (*visit)(Object* object, void* context), void* context);
+/// The same with those whose handle is closed and that still live.
+void for_each_living(Kind kind, void (*visit)(Object* object, void* context), void* context);
+
+}  // namespace loopfast::winsock

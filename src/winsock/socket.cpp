@@ -1,0 +1,203 @@
+// See socket.h: making and closing, readiness, the backlog.
+#include "winsock/socket.h"
+
+#include "winsock/errors.h"
+#include "winsock/event_select.h"
+#include "winsock/native.h"
+#include "winsock/startup.h"
+
+namespace loopfast::winsock {
+
+Socket::Socket(int fd, int address_family, int socket_type, int socket_protocol, bool is_overlapped)
+    : Object(kKind), family(address_family), type(socket_type), protocol(socket_protocol),
+      overlapped(is_overlapped), fd_(fd) {}
+
+Socket::~Socket() {
+    for (const Deferred& one : deferred)
+        native::close(one.fd);
+    if (fd() >= 0)
+        native::close(fd());
+    for (Direction* const direction : {&in, &out}) {
+        while (direction->spare != nullptr) {
+            Operation* const operation = direction->spare;
+            direction->spare = operation->next;
+            delete operation;
+        }
+    }
+    if (Port* const port = port_.load(std::memory_order_relaxed); port != nullptr)
+        port->let_go();
+}
+
+int check_call() {
+    if (!started()) [[unlikely]]
+        return WSANOTINITIALISED;
+    if (in_callback()) [[unlikely]]
+        return WSAEINPROGRESS;
+    return 0;
+}
+
+Ref<Socket> find_socket(SOCKET handle, int& error) {
+    error = check_call();
+    if (error != 0) [[unlikely]]
+        return {};
+    Ref<Socket> socket = find<Socket>(handle);
+    if (!socket) [[unlikely]]
+        error = WSAENOTSOCK;
+    return socket;
+}
+
+void Socket::closed() {
+    select_events(*this, nullptr, 0);
+    cancel_all(0, nullptr);
+    {
+        Hold hold(blocked_lock);
+        closing = true;
+        for (Thread* thread = blocked; thread != nullptr; thread = thread->next_blocked)
+            native::event_signal(thread->wake_fd);
+    }
+    Hold hold(out.lock);
+    if (has_backlog()) {
+        keep();  // until the last byte is sent, see drain_backlog
+        return;
+    }
+    unwatch();
+}
+
+State Socket::look() {
+    State now = state.load(std::memory_order_acquire);
+    if (now != State::kConnecting)
+        return now;
+    const short ready = native::ready_now(fd(), native::kOut);
+    if ((ready & (native::kOut | native::kError | native::kHangUp)) == 0)
+        return now;
+    int error = 0;
+    native::get(fd(), native::Option::kPendingError, error);
+    if (error != 0 || (ready & native::kError) != 0) {
+        connect_error.store(error != 0 ? wsa_of_errno(-error) : WSAECONNREFUSED, std::memory_order_relaxed);
+        state.compare_exchange_strong(now, State::kFailed, std::memory_order_acq_rel);
+    } else {
+        connected();
+    }
+    return state.load(std::memory_order_acquire);
+}
+
+void Socket::connected() {
+    connect_time.store(now(), std::memory_order_relaxed);
+    state.store(State::kConnected, std::memory_order_release);
+}
+
+Reactor* Socket::reactor() {
+    Port* const mine = port();
+    return mine != nullptr ? &mine->reactor : common_reactor();
+}
+
+void Socket::watch(bool room) {
+    Reactor* const mine = reactor();
+    if (mine == nullptr)
+        return;
+    Hold hold(watch_lock_);
+    const uint32_t wanted = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET | (room ? uint32_t{EPOLLOUT} : 0);
+    if (watched_by_ == mine) {
+        if ((watched_ & wanted) == wanted)
+            return;
+        native::epoll_control(mine->descriptor(), EPOLL_CTL_MOD, fd(), wanted | watched_, handle());
+        watched_ |= wanted;
+        return;
+    }
+    if (watched_by_ != nullptr)
+        native::epoll_control(watched_by_->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
+    watched_by_ = nullptr;
+    if (native::epoll_control(mine->descriptor(), EPOLL_CTL_ADD, fd(), wanted, handle()) < 0)
+        return;
+    watched_by_ = mine;
+    watched_ = wanted;
+}
+
+void Socket::unwatch() {
+    Hold hold(watch_lock_);
+    if (watched_by_ != nullptr)
+        native::epoll_control(watched_by_->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
+    watched_by_ = nullptr;
+    watched_ = 0;
+}
+
+void Socket::replace(int fd) {
+    unwatch();
+    const int before = fd_.exchange(fd, std::memory_order_relaxed);
+    if (before >= 0)
+        native::close(before);
+}
+
+void Socket::progress(UINT_PTR handle, uint32_t events) {
+    Object* const object = find_living(handle);
+    if (object == nullptr)
+        return;
+    Ref<Object> user(object);
+    if (object->kind() != Kind::kSocket)
+        return;
+    auto& socket = static_cast<Socket&>(*object);
+    if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+        Hold hold(socket.in.lock);
+        socket.run_in();
+    }
+    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
+        Hold hold(socket.out.lock);
+        socket.run_out();
+        if ((events & EPOLLOUT) != 0 && socket.out.empty() && !socket.has_backlog()) {
+            // Nobody waits for room any more: the peer need not ring for it.
+            Hold watching(socket.watch_lock_);
+            if (socket.watched_by_ != nullptr && !wants_room(socket)) {
+                socket.watched_ &= ~uint32_t{EPOLLOUT};
+                native::epoll_control(socket.watched_by_->descriptor(), EPOLL_CTL_MOD, socket.fd(),
+                                      socket.watched_, handle);
+            }
+        }
+    }
+    note_events(socket);
+}
+
+short Socket::readiness(short events) {
+    short ready = native::ready_now(fd(), events);
+    if ((events & native::kIn) != 0 && state.load(std::memory_order_relaxed) == State::kListening) {
+        Hold hold(in.lock);
+        if (!deferred.empty())
+            ready |= native::kIn;
+    }
+    if ((ready & native::kOut) != 0 && is_stream()) {
+        Hold hold(out.lock);
+        if (has_backlog())
+            ready &= static_cast<short>(~native::kOut);
+    }
+    return ready;
+}
+
+DWORD Socket::associate(Port* port, ULONG_PTR key) {
+    Hold inward(in.lock);
+    Hold outward(out.lock);
+    if (port_.load(std::memory_order_relaxed) != nullptr)
+        return ERROR_INVALID_PARAMETER;
+    port->keep();
+    key_ = key;
+    Reactor* const before = common_reactor();
+    port_.store(port, std::memory_order_release);
+    bool room = has_backlog();
+    bool any = room;
+    for (Direction* const direction : {&in, &out}) {
+        for (Operation* operation = direction->head; operation != nullptr; operation = operation->next) {
+            operation->reactor->add_pending(-1);
+            operation->reactor = &port->reactor;
+            port->reactor.add_pending(1);
+            any = true;
+            room = room || direction == &out;
+        }
+    }
+    if (backlog_pending_ && before != nullptr) {
+        before->add_pending(-1);
+        port->reactor.add_pending(1);
+    }
+    if (selection_moves(*this, port->reactor) || any)
+        watch(room);
+    return 0;
+}
+
+}  // namespace loopfast::winsock
