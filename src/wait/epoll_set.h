@@ -67,6 +67,7 @@ public:
 private:
     int scan(epoll_event* events, int capacity);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
+    static bool has_edge(const Interest& interest, uint32_t bits, uint64_t position, uint32_t full);
     bool report_edge(Interest& interest, Stream& stream, uint32_t bits);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);

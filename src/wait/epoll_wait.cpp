@@ -52,16 +52,20 @@ uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
            (interest.events | kAlwaysReported);
 }
 
-bool EpollSet::report_edge(Interest& interest, Stream& stream, uint32_t bits) {
-    // Harmless: only compared for "something new came".
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
-    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+bool EpollSet::has_edge(const Interest& interest, uint32_t bits, uint64_t position, uint32_t full) {
     // As the kernel filters its wake-ups: what arrives is news only to those who want to read.
     const bool arrived =
         position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
     const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
     const bool ended = (bits & kEnded) != interest.seen_ended;
-    if (!interest.edge && !arrived && !room_again && !ended)
+    return interest.edge || arrived || room_again || ended;
+}
+
+bool EpollSet::report_edge(Interest& interest, Stream& stream, uint32_t bits) {
+    // Harmless: only compared for "something new came".
+    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+    if (!has_edge(interest, bits, position, full))
         return false;
     interest.edge = false;
     interest.seen_position = position;
@@ -402,8 +406,9 @@ bool EpollSet::any_ready(int set_fd) {
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (bits == 0)
             continue;
-        if ((interest.events & EPOLLET) == 0 || interest.edge ||
-            !stream.in().producer.head.load(std::memory_order_relaxed).equals(interest.seen_position))
+        const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+        const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+        if ((interest.events & EPOLLET) == 0 || has_edge(interest, bits, position, full))
             return true;
     }
     return (sys::ready_now(set_fd, POLLIN) & POLLIN) != 0;
