@@ -67,7 +67,17 @@ uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
            (interest.events | kAlwaysReported);
 }
 
-bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
+namespace {
+
+/// What the kernel connection says of its end, as far as it is known: kUnknown changes nothing.
+uint32_t end_of(const Interest& interest, const Stream& stream) {
+    const uint32_t kernel = cached_kernel_readiness(stream);
+    return (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded;
+}
+
+}  // namespace
+
+bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t bits) {
     // Harmless: only compared for "something new came".
     const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
@@ -76,10 +86,16 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
         position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
     const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
     // The end is news to everybody, whatever he asked for.
-    const uint32_t kernel = cached_kernel_readiness(stream);
-    const uint32_t now_ended = (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded;
-    const bool ended = now_ended != interest.seen_ended;
-    if (!interest.edge && !arrived && !room_again && !ended)
+    const bool ended = end_of(interest, stream) != interest.seen_ended;
+    return interest.edge || arrived || room_again || ended;
+}
+
+bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
+    // Before the look: what comes after it is news the next time. Harmless: only compared.
+    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+    const uint32_t now_ended = end_of(interest, stream);
+    if (!has_edge(interest, stream, bits))
         return false;
     interest.edge = false;
     interest.seen_position = position;
@@ -474,8 +490,7 @@ bool EpollSet::any_ready(int set_fd) {
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (bits == 0)
             continue;
-        if ((interest.events & EPOLLET) == 0 || interest.edge ||
-            !stream.in().producer.head.load(std::memory_order_relaxed).equals(interest.seen_position))
+        if ((interest.events & EPOLLET) == 0 || has_edge(interest, stream, bits))
             return true;
     }
     return (sys::ready_now(set_fd, POLLIN) & POLLIN) != 0;
