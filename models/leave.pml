@@ -87,6 +87,7 @@ bool link_up = true;
 bool dead[2];
 /* SharedHalf of each end. */
 bool left[2];
+bool out_done[2]; /* Lane::kKernelAgain: its own direction has left the ring */
 bool send_lock[2], receive_lock[2];
 /* What an end has noticed. */
 bool sees_down[2];
@@ -146,8 +147,8 @@ proctype sender(byte me) LIVES {
     :: n < N(me) ->
 again:
         if
-        :: left[me] || PEER_GONE || CONNECTION_ENDED -> goto by_kernel
-        :: !(left[me] || PEER_GONE || CONNECTION_ENDED) && PEER_LEFT ->
+        :: left[me] || out_done[me] || PEER_GONE || CONNECTION_ENDED -> goto by_kernel
+        :: !(left[me] || out_done[me] || PEER_GONE || CONNECTION_ENDED) && PEER_LEFT ->
             lock_and_take_back();
             if
             :: empty(ring[me]) || CONNECTION_ENDED -> goto by_kernel
@@ -159,7 +160,7 @@ again:
             !send_lock[me];
 #ifndef BREAK_NOT_LOCKED
             if
-            :: left[me] -> goto again
+            :: left[me] || out_done[me] -> goto again
             :: else
             fi;
 #endif
@@ -189,7 +190,7 @@ wait:
         /* wait_for(kSend) */
         producer_word[me] = ARMED;
         if
-        :: left[me] || nfull(ring[me]) || (!link_up && !sees_down[me]) -> skip
+        :: left[me] || out_done[me] || nfull(ring[me]) || (!link_up && !sees_down[me]) -> skip
         :: PEER_GONE -> skip
         :: PEER_LEFT && nfull(kernel_queue[me]) -> skip
         :: else -> atomic { sender_edge[me]; sender_edge[me] = false }
@@ -332,18 +333,24 @@ proctype leaver(byte me) LIVES {
         send_lock[me] = true
     }
 #ifndef BREAK_NO_WORD
-    d_step { if :: ending[1 - me] == OPEN -> ending[1 - me] = CONSUMER_LEFT :: else fi }
+    /* Our direction first: while bytes of it have to go back through us, nothing is changed. */
+    end_direction();
     if
-    :: ending[1 - me] == PRODUCER_DONE && nempty(ring[1 - me]) -> goto stays
+    :: ending[me] == CONSUMER_LEFT && nempty(ring[me]) && !CONNECTION_ENDED ->
+        take_back();
+        if
+        :: nempty(ring[me]) && !CONNECTION_ENDED -> goto stays
+        :: else
+        fi
     :: else
     fi;
-    end_direction();
-    do
-    :: ending[me] == CONSUMER_LEFT && nempty(ring[me]) && !CONNECTION_ENDED ->
-        nfull(kernel_queue[me]) || CONNECTION_ENDED;
-        take_back()
-    :: else -> break
-    od;
+    d_step { if :: ending[1 - me] == OPEN -> ending[1 - me] = CONSUMER_LEFT :: else fi }
+    if
+    :: ending[1 - me] == PRODUCER_DONE && nempty(ring[1 - me]) ->
+        if :: ending[me] == PRODUCER_DONE -> out_done[me] = true :: else fi;
+        goto stays
+    :: else
+    fi;
 #else
     ending[1 - me] = CONSUMER_LEFT;
 #endif

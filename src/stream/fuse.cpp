@@ -411,10 +411,11 @@ void advance(Stream& stream, int fd) {
         return;
     if (!stream.in_in_ring())
         recount_received(stream, fd);
-    if (stream.out_in_ring())
+    const auto moved = [&] { return stream.shared->out_lane.load(std::memory_order_acquire) != Lane::kKernel; };
+    if (moved())
         return;
     SetupScope scope(stream, fd);
-    if (!scope.entered() || stream.out_in_ring() || !stream.segment)
+    if (!scope.entered() || moved() || !stream.segment)
         return;
     SharedHalf& shared = *stream.shared;
     if (stream.role == Role::kAcceptor) {

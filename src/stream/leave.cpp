@@ -124,18 +124,18 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     const bool peer_left = shared.peer_left.load(std::memory_order_relaxed) != 0;
     if ((ended || peer_left) && stream.reader().available() != 0)
         return false;
-    const bool peer_first =
-        stream.out_in_ring() &&
-        (peer_left ||
-         stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft));
+    // Our direction first: while bytes of it have to go back through us, nothing is changed.
+    bool peer_first = false;
+    if (stream.out_in_ring())
+        peer_first = peer_left || !first_to_turn_away(stream.out(), kProducerDone);
     if (peer_first && !take_back(stream, fd))
         return false;
-    if (!first_to_turn_away(stream.in(), kConsumerLeft) && stream.reader().available() != 0)
+    if (!first_to_turn_away(stream.in(), kConsumerLeft) && stream.reader().available() != 0) {
+        // The peer turned away first, and what it left here only we can read. What we send from now on goes behind
+        // the ring all the same: it may be on its way out too, and waits for us to come to an end.
+        if (stream.out_in_ring() && !peer_first)
+            shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
         return false;
-    if (stream.out_in_ring() && !peer_first && !first_to_turn_away(stream.out(), kProducerDone)) {
-        // The peer left between the two looks. What the kernel does not take at once it gets a moment for.
-        for (int round = 0; round < 100 && !take_back(stream, fd); ++round)
-            sys::sleep_ns(1'000'000);
     }
     refuse(stream, reason);
     return true;

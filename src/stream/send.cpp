@@ -109,7 +109,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
             shared.send_lock.unlock();
             return -EBADF;  // closed by another thread
         }
-        if (stream.state() == State::kKernel) {  // left by another thread
+        if (stream.state() == State::kKernel || !stream.out_in_ring()) {  // left by another thread
             shared.send_lock.unlock();
             return kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
         }

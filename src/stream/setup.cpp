@@ -155,7 +155,7 @@ KernelSend::KernelSend(Stream& stream) : stream_(stream), allowed_(true) {
         const bool cutting = stream.cutting.load(std::memory_order_seq_cst) != 0 ||
                              shared.state.load(std::memory_order_seq_cst) == State::kPending;
         if (!cutting || shared.setup_owner.load(std::memory_order_relaxed) == my_tid()) {
-            if (shared.out_lane.load(std::memory_order_acquire) == Lane::kKernel)
+            if (shared.out_lane.load(std::memory_order_acquire) != Lane::kRing)
                 return;
             stream.kernel_senders.fetch_sub(1, std::memory_order_release);
             allowed_ = false;

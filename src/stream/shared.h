@@ -24,7 +24,11 @@ enum class State : uint32_t {
     kKernel,     ///< for good, with a reason
 };
 
-enum class Lane : uint32_t { kKernel = 0, kRing = 1 };
+enum class Lane : uint32_t {
+    kKernel = 0,
+    kRing = 1,
+    kKernelAgain = 2,  ///< of our direction: done with the ring, before the stream as a whole could leave it
+};
 
 constexpr int kMostHolders = 6;
 
