@@ -91,7 +91,7 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     // by now and what lies unread is the ring's, which that report told of: who reads as many bytes as
     // FIONREAD said (nginx) counts on an edge for all that came later. A sender with a full window has such
     // bytes in its own queue.
-    const bool late = stream.in_in_ring() &&
+    const bool late = stream.in_in_ring() && stream.shared->peer_left.load(std::memory_order_relaxed) == 0 &&
                       stream.shared->kernel_in.load(std::memory_order_relaxed) > interest.seen_in_kernel &&
                       (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
     return interest.edge || arrived || room_again || ended || late;
