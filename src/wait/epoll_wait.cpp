@@ -87,7 +87,14 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
     // The end is news to everybody, whatever he asked for.
     const bool ended = end_of(interest, stream) != interest.seen_ended;
-    return interest.edge || arrived || room_again || ended;
+    // Bytes that came over the kernel lane after the last report are news too, even when they have been read
+    // by now and what lies unread is the ring's, which that report told of: who reads as many bytes as
+    // FIONREAD said (nginx) counts on an edge for all that came later. A sender with a full window has such
+    // bytes in its own queue.
+    const bool late = stream.in_in_ring() && stream.shared->peer_left.load(std::memory_order_relaxed) == 0 &&
+                      stream.shared->kernel_in.load(std::memory_order_relaxed) > interest.seen_in_kernel &&
+                      (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
+    return interest.edge || arrived || room_again || ended || late;
 }
 
 bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
@@ -95,12 +102,16 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
     const uint32_t now_ended = end_of(interest, stream);
+    const bool in_ring = stream.in_in_ring();
+    const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
     if (!has_edge(interest, stream, bits))
         return false;
     interest.edge = false;
     interest.seen_position = position;
-    if (!stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
         interest.seen_in_kernel = received_by_kernel(fd);
+    else if (by_kernel > interest.seen_in_kernel) [[unlikely]]
+        interest.seen_in_kernel = by_kernel;
     interest.seen_ended = now_ended;
     if ((bits & EPOLLOUT) != 0)
         interest.seen_full = full;

@@ -77,6 +77,11 @@ inline bool peer_on_this_cpu(const Stream& stream) {
     return theirs == static_cast<uint32_t>(current_cpu()) + 1;
 }
 
+/// What one look in a spin says. A plain bool is as good: ready or not.
+enum class SpinStep { kGoOn, kReady, kGiveUp };
+constexpr SpinStep spin_step(bool ready) { return ready ? SpinStep::kReady : SpinStep::kGoOn; }
+constexpr SpinStep spin_step(SpinStep step) { return step; }
+
 /// Spins until `ready` or the time given or the deadline is over. @return whether it became ready.
 template <typename Ready>
 bool spin_until(SpinHistory& history, int64_t deadline, int64_t budget, Ready ready) {
@@ -84,9 +89,14 @@ bool spin_until(SpinHistory& history, int64_t deadline, int64_t budget, Ready re
     const int64_t end = deadline - start < budget ? deadline : start + budget;
     do {
         for (int i = 0; i < 32; ++i) {
-            if (ready()) {
+            const SpinStep step = spin_step(ready());
+            if (step == SpinStep::kReady) {
                 spin_succeeded(history);
                 return true;
+            }
+            if (step == SpinStep::kGiveUp) {
+                spin_failed(history);
+                return false;
             }
             pause_cpu();
         }

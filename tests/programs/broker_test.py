@@ -13,7 +13,7 @@ from harness.compared import Compared, Lane, scaled
 from harness.process import Program
 from harness.wait import until
 
-MESSAGES = scaled(1500, 40_000)
+MESSAGES = scaled(1500, 6000)
 
 
 class Mosquitto(Compared):

@@ -37,6 +37,7 @@ GROUPS = {
     "asyncio": ["asyncio.test_" + name for name in (
         "events", "server", "streams", "sock_lowlevel", "sendfile", "buffered_proto", "selector_events",
         "base_events", "sslproto", "ssl", "unix_events", "subprocess")],
+    "asyncio_rest": ["asyncio.test_" + name for name in ("tasks", "runners", "threads", "queues", "locks", "waitfor", "pep492")],
     "protocols": ["ssl", "httplib", "httpservers", "ftplib", "smtplib", "poplib", "imaplib", "nntplib",
                   "urllib2_localnet", "xmlrpc", "docxmlrpc"],
     "processes": ["subprocess", "posix", "os", "fork1", "fcntl", "ioctl", "shutil", "pty"],

@@ -35,7 +35,7 @@ class RedisLanes(Compared):
         wanted = hashlib.sha256(value + b"\n").hexdigest()
 
         def scenario(lane: Lane) -> object:
-            server, port = self.server(lane, "--appendonly", "yes")
+            server, port = self.server(lane, "--appendonly", "yes", "--repl-diskless-sync-delay", "0")
             before = self.holds(server)
             with (self.folder / "value").open() as file:
                 self.assertEqual(self.cli(lane, port, "-x", "SET", "big", stdin=file.fileno()).succeed(90), "OK\n")
@@ -46,7 +46,7 @@ class RedisLanes(Compared):
             results.append(self.cli(lane, port, "STRLEN", "big").succeed())
             results.append(self.cli(lane, port, "DEBUG", "DIGEST").succeed())
             # A replica gets it as a file from a forked child, and follows.
-            replica, other = self.server(lane, "--replicaof", f"127.0.0.1 {port}", "--repl-diskless-sync-delay", "0")
+            replica, other = self.server(lane, "--replicaof", f"127.0.0.1 {port}")
             until(lambda: "master_link_status:up" in self.cli(lane, other, "INFO", "replication").succeed(), "synchronous", 60)
             with (self.folder / "value").open() as file:
                 self.cli(lane, port, "-x", "APPEND", "big", stdin=file.fileno()).succeed(90)
@@ -57,7 +57,7 @@ class RedisLanes(Compared):
             self.assertEqual(server.stop(), 0)
             return results
 
-        self.compare(scenario, fused=4)
+        self.compare(scenario, fused=2)
 
     def test_listeners(self) -> None:
         """MONITOR and SUBSCRIBE by redis-cli, a pipeline by redis-cli --pipe, redis-benchmark."""

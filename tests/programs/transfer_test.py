@@ -123,9 +123,9 @@ class Git(Compared):
             self.holds_again(server, before)
             return refs, digest(clone)
 
-        # The daemon executes `git upload-pack` with the connection as its standard input and output.
+        # The daemon executes `git upload-pack` with the connection as its standard input and output, and so early that
+        # there is nothing fused yet; ssh_test.py and the differential cases have programs executed with a fused one.
         self.compare(scenario, fused=0)
-        self.compare(scenario, fused=1, options=["--threshold", "0"], lanes=("both",))
 
 
 class Ssh(Compared):

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/clock.h"
+#include "policy/policy.h"
 #include "stream_pair.h"
 
 namespace loopfast {
@@ -99,6 +100,27 @@ TEST_F(PollSetTest, IsWokenByAStreamByAnOrdinaryDescriptorAndByAnEnd) {
     EXPECT_EQ(poll_all(fds, 10'000), 1);
     closer.join();
     EXPECT_EQ(fds[0].revents, POLLIN | POLLRDHUP);
+}
+
+TEST_F(PollSetTest, ASpinDoesNotKeepAnOrdinaryDescriptorWaiting) {
+    const int64_t budget = spin_budget();
+    set_spin_budget(400 * kMs);
+    std::vector<pollfd> fds = {{pair.acceptor_fd(), POLLIN, 0}, {ends[0], POLLIN, 0}};
+    // A wait that ended within the budget makes the next one spin.
+    std::thread sender([&] {
+        sys::sleep_ns(5 * kMs);
+        door_send(pair.connector_fd(), "a", 1);
+    });
+    EXPECT_EQ(poll_all(fds, 5000), 1);
+    sender.join();
+    char byte;
+    ASSERT_EQ(door_receive(pair.acceptor_fd(), &byte, 1), 1);
+    ASSERT_EQ(write(ends[1], "x", 1), 1);
+    const int64_t start = now_ns();
+    EXPECT_EQ(poll_all(fds, 5000), 1);
+    EXPECT_LT(now_ns() - start, 200 * kMs);
+    EXPECT_EQ(fds[1].revents, POLLIN);
+    set_spin_budget(budget);
 }
 
 TEST_F(PollSetTest, WaitsForRoom) {

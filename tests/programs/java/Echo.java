@@ -120,10 +120,16 @@ public final class Echo {
                     }
                     SocketChannel channel = (SocketChannel) key.channel();
                     ByteBuffer buffer = (ByteBuffer) key.attachment();
-                    boolean end = key.isReadable() && channel.read(buffer) < 0;
-                    buffer.flip();
-                    channel.write(buffer);
-                    buffer.compact();
+                    boolean end;
+                    try {
+                        end = key.isReadable() && channel.read(buffer) < 0;
+                        buffer.flip();
+                        channel.write(buffer);
+                        buffer.compact();
+                    } catch (IOException problem) {  // the client closed with much still to come
+                        channel.close();
+                        continue;
+                    }
                     if (end && buffer.position() == 0) {
                         channel.close();
                         continue;
