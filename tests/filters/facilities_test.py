@@ -379,4 +379,4 @@ class Facilities(Case):
 
 
 if __name__ == "__main__":
-    main(needs=["nft", "iptables-nft", "tc", "tcpdump"], preload=False)
+    main(needs=["nft", "iptables-nft", "tc", "tcpdump"])

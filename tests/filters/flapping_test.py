@@ -122,4 +122,4 @@ if __name__ == "__main__":
         at = sys.argv.index("--seconds")
         os.environ["LOOPFAST_TEST_FLAPPING_SECONDS"] = sys.argv[at + 1]
         del sys.argv[at:at + 2]
-    main(needs=["nft", "tc", "setpriv", str(PEER)], preload=False)
+    main(needs=["nft", "tc", "setpriv", str(PEER)])
