@@ -121,7 +121,8 @@ class Guard:
             self.process = subprocess.Popen([str(COMMAND), "guard", *arguments], env=clean_environment(),
                                             stdout=output, stderr=subprocess.STDOUT)
         case.addCleanup(self.close)
-        until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
+        if "--quiet" not in arguments:
+            until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
 
     def said(self) -> list[str]:
         return self.output.read_text().splitlines()
