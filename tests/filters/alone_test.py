@@ -163,4 +163,4 @@ def switches(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main(needs=["nft", "tc", "tcpdump"], preload=False)
+    main(needs=["nft", "tc", "tcpdump"])

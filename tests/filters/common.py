@@ -10,11 +10,13 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "programs"))
 
-from harness.case import Case, main, skip  # noqa: E402,F401
+from harness import case as harness_case  # noqa: E402
+from harness.case import Case, skip  # noqa: E402,F401
 from harness.process import COMMAND, LIBRARY, clean_environment  # noqa: E402
 from harness.wait import until  # noqa: E402
 
@@ -47,6 +49,17 @@ def load_rules(text: str) -> None:
                           timeout=30, check=False)
     if done.returncode != 0:
         raise AssertionError(f"{text}: {done.stderr}")
+
+
+def main(needs: Sequence[str]) -> None:
+    """The harness's, for scripts that change rules: only as root, and only in a network namespace of their own."""
+    if os.geteuid() != 0:
+        skip("only root may change packet filters")
+    if os.environ.get(harness_case.OWN_NAMESPACE) == "0":
+        skip("no network namespace of our own can be had")
+    if harness_case.OWN_NAMESPACE in os.environ and not works("nft", "list", "ruleset"):
+        skip("this kernel has no nftables")
+    harness_case.main(needs=needs, preload=False)
 
 
 class Pair:
@@ -108,7 +121,8 @@ class Guard:
             self.process = subprocess.Popen([str(COMMAND), "guard", *arguments], env=clean_environment(),
                                             stdout=output, stderr=subprocess.STDOUT)
         case.addCleanup(self.close)
-        until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
+        if "--quiet" not in arguments:
+            until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
 
     def said(self) -> list[str]:
         return self.output.read_text().splitlines()

@@ -38,14 +38,15 @@ class Flapping(Case):
         self.streams = self.bytes = 0
         self.counting = threading.Lock()
 
-    def stream(self, mode: str, front: tuple[str, ...], identities: itertools.count, end: float) -> None:
+    def stream(self, mode: str, front: tuple[str, ...], identities: itertools.count, end: float,
+               microseconds: int = 700_000) -> None:
         """One connector after the other to a listener of its own; what one end sent the other has received."""
         try:
             listener = self.start(PEER, "listen", mode, front=front, stdin=subprocess.PIPE)
             port = until(lambda: listener.output().partition("\n")[0].removeprefix("port ") or None, "a port", 20)
             while time.monotonic() < end and not self.problems:
                 first = next(identities)
-                connector = self.start(PEER, "connect", mode, str(port), str(first), "2", "--end-after", "700000",
+                connector = self.start(PEER, "connect", mode, str(port), str(first), "2", "--end-after", str(microseconds),
                                        front=front)
                 ends = lines_of(connector.succeed(30))
                 for identity in (first, first + 1):
@@ -63,6 +64,28 @@ class Flapping(Case):
                 self.problems.append(f"{mode} {front}: the listener: {listener.output()[-500:]}")
         except BaseException as problem:  # pylint: disable=broad-except
             self.problems.append(f"{mode} {front}: {problem!r}")
+
+    def test_both_leave_at_once(self) -> None:
+        """A rule that is there for a moment, again and again, and streams that begin and end all the while: both ends
+        hear of it from the guard at the same time, in every state that a connection can be in."""
+        Guard(self, "--quiet")
+        end = time.monotonic() + SECONDS * 0.8
+        identities = itertools.count(1000, 2)
+        threads = [threading.Thread(target=self.stream, args=(mode, (*PLAIN, *FAST), identities, end, 150_000))
+                   for mode in ("blocking", "epoll")]
+        for thread in threads:
+            thread.start()
+        rng = seeded()
+        while time.monotonic() < end and not self.problems:
+            load_rules("table inet t { chain c { type filter hook input priority 0; counter; }; }")
+            time.sleep(0.01)
+            run("nft", "flush", "ruleset")
+            time.sleep(0.1 + rng.random() * 0.05)
+        for thread in threads:
+            thread.join()
+        print(f"{self.streams} streams, {self.bytes / 1e6:.0f} MB")
+        self.assertEqual(self.problems, [])
+        self.assertGreater(self.streams, SECONDS)
 
     def test_flapping(self) -> None:
         rng = seeded()
@@ -122,4 +145,4 @@ if __name__ == "__main__":
         at = sys.argv.index("--seconds")
         os.environ["LOOPFAST_TEST_FLAPPING_SECONDS"] = sys.argv[at + 1]
         del sys.argv[at:at + 2]
-    main(needs=["nft", "tc", "setpriv", str(PEER)], preload=False)
+    main(needs=["nft", "tc", "setpriv", str(PEER)])

@@ -280,4 +280,4 @@ class TheGuard(Case):
 
 
 if __name__ == "__main__":
-    main(needs=["nft", "unshare", "setpriv"], preload=False)
+    main(needs=["nft", "unshare", "setpriv"])
