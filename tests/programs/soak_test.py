@@ -72,8 +72,9 @@ class Soak(Case):
                          "the server's port", 20))
         living = [connect(port) for _ in range(LIVING)]
         opened = left = fused = 0
-        early: dict[int, dict[str, int]] = {}
+        samples: list[dict[int, dict[str, int]]] = []
         begin = time.monotonic()
+        sample = begin + seconds / 10
         while time.monotonic() < begin + seconds:
             for _ in range(20):
                 sock = connect(port)
@@ -98,8 +99,12 @@ class Soak(Case):
             living[place] = connect(port)
             exchange(living[place], rng)
             opened += 1
-            if not early and time.monotonic() > begin + seconds / 4:
-                early = {pid: state(pid) for pid in (os.getpid(), server.pid)}
+            if time.monotonic() > sample:
+                sample += seconds / 10
+                samples.append({pid: state(pid) for pid in (os.getpid(), server.pid)})
+                print(f"{opened:,} connections: {samples[-1]}", flush=True)
+        # Each of the living ones has had large messages by then, and what they use has its size.
+        early = samples[len(samples) // 2]
         late = {pid: state(pid) for pid in early}
         for sock in living:
             sock.close()
