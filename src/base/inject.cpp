@@ -1,10 +1,11 @@
-// Faults on demand, in a library of its own for the campaign (LOOPFAST_INJECT, scripts/faults): any of our system
-// calls fails now and then with an error that the kernel could give it, and the clock jumps.
+// Faults on demand, in a library of its own for the campaign (LOOPFAST_INJECT, scripts/faults): any of our
+// system calls fails now and then with an error that the kernel could give it, and the clock jumps.
 //
 //     LOOPFAST_INJECT_RATE=N       about each Nth call fails
 //     LOOPFAST_INJECT_SEED=N
-//     LOOPFAST_INJECT_COUNTS=FILE  512 counters of what was injected, by number of the call; shared by all processes
-//     LOOPFAST_INJECT_JUMP=MS      the clock is off by up to so much, another way every few readings
+//     LOOPFAST_INJECT_COUNTS=FILE  512 counters of what was injected, by number of the call; shared by all
+//     processes LOOPFAST_INJECT_JUMP=MS      the clock is off by up to so much, another way every few
+//     readings
 #ifdef LOOPFAST_INJECT
 
 #include <errno.h>
@@ -59,10 +60,10 @@ uint64_t draw() {
     return state;
 }
 
-/// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor would be
-/// gone all the same), a wait in the program's name, whose EINTR needs a signal, nor the sends and receives: most are
-/// made in the program's name on its own socket, and an EAGAIN where epoll has just told of bytes is no fault that
-/// a kernel makes.
+/// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor
+/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor the sends and
+/// receives: most are made in the program's name on its own socket, and an EAGAIN where epoll has just told
+/// of bytes is no fault that a kernel makes.
 long plausible(long number, long second, uint64_t choice) {
     const auto one_of = [&](long a, long b, long c) { return choice % 3 == 0 ? a : choice % 3 == 1 ? b : c; };
     switch (number) {

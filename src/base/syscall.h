@@ -17,9 +17,9 @@
 namespace loopfast::sys {
 
 #if defined(LOOPFAST_INJECT) && !defined(LOOPFAST_DOOR)
-/// In the library that the fault campaign is run with (`./dev faults`): the error that this call is to fail with
-/// now, or 0. See base/inject.cpp. Not at the front door, whose calls are the program's own. The namespace keeps
-/// the two kinds apart.
+/// In the library that the fault campaign is run with (`./dev faults`): the error that this call is to fail
+/// with now, or 0. See base/inject.cpp. Not at the front door, whose calls are the program's own. The
+/// namespace keeps the two kinds apart.
 inline namespace injecting {
 long injected_error(long number, long second);
 #else

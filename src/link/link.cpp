@@ -140,8 +140,8 @@ Received receive_message(int link, Kind kind, Message& message, int& descriptor)
 }
 
 Sent send_note(int link, Note note) {
-    // A bell that the kernel had no memory for would leave somebody asleep: so not only once. A queue that is full
-    // holds bells enough.
+    // A bell that the kernel had no memory for would leave somebody asleep: so not only once. A queue that is
+    // full holds bells enough.
     constexpr int kAttempts = 16;
     long result = 0;
     for (int i = 0; i < kAttempts; ++i) {

@@ -1,5 +1,5 @@
-// Memory that has carried one connection's data never shows up in another: after a connection is closed, neither the
-// next one's segment, nor the mapping that is kept, nor the arena holds a byte of it.
+// Memory that has carried one connection's data never shows up in another: after a connection is closed,
+// neither the next one's segment, nor the mapping that is kept, nor the arena holds a byte of it.
 #include <sys/mman.h>
 
 #include <cstring>
