@@ -9,10 +9,16 @@ namespace loopfast {
 
 constexpr int64_t kForever = INT64_MAX;
 
+#ifdef LOOPFAST_INJECT
+int64_t injected_jump();  // base/inject.cpp
+#else
+constexpr int64_t injected_jump() { return 0; }
+#endif
+
 inline int64_t now_ns() {
     timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
+    return t.tv_sec * 1'000'000'000LL + t.tv_nsec + injected_jump();
 }
 
 /// What this thread has used of a processor: what a piece of work costs, whoever else is at work.

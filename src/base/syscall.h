@@ -16,8 +16,21 @@
 
 namespace loopfast::sys {
 
+#if defined(LOOPFAST_INJECT) && !defined(LOOPFAST_DOOR)
+/// In the library that the fault campaign is run with (`./dev faults`): the error that this call is to fail
+/// with now, or 0. See base/inject.cpp. Not at the front door, whose calls are the program's own. The
+/// namespace keeps the two kinds apart.
+inline namespace injecting {
+long injected_error(long number, long second);
+#else
+inline namespace plain {
+constexpr long injected_error(long, long) { return 0; }
+#endif
+
 #if defined(__x86_64__)
 inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+    if (const long error = injected_error(number, b); error != 0)
+        return error;
     long result;
     register long r10 asm("r10") = d;
     register long r8 asm("r8") = e;
@@ -30,6 +43,8 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 }
 #elif defined(__aarch64__)
 inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+    if (const long error = injected_error(number, b); error != 0)
+        return error;
     register long x8 asm("x8") = number;
     register long x0 asm("x0") = a;
     register long x1 asm("x1") = b;
@@ -141,5 +156,7 @@ inline long bpf(long command, void* attributes, size_t size) {
         return -1;  // -EPERM
     return call(SYS_bpf, command, word(attributes), static_cast<long>(size));
 }
+
+}  // namespace
 
 }  // namespace loopfast::sys

@@ -140,10 +140,18 @@ Received receive_message(int link, Kind kind, Message& message, int& descriptor)
 }
 
 Sent send_note(int link, Note note) {
-    const long result = sys::send(link, &note, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (result == 1)
-        return Sent::kYes;
-    return result == -EAGAIN || result == -EINTR || result == -ENOBUFS ? Sent::kFull : Sent::kNobody;
+    // A bell that the kernel had no memory for would leave somebody asleep: so not only once. A queue that is
+    // full holds bells enough.
+    constexpr int kAttempts = 16;
+    long result = 0;
+    for (int i = 0; i < kAttempts; ++i) {
+        result = sys::send(link, &note, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (result == 1)
+            return Sent::kYes;
+        if (result != -EAGAIN && result != -EINTR && result != -ENOBUFS && result != -ENOMEM)
+            return Sent::kNobody;
+    }
+    return Sent::kFull;
 }
 
 void drain_notes(int link) {

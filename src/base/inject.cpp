@@ -1,0 +1,129 @@
+// Faults on demand, in a library of its own for the campaign (LOOPFAST_INJECT, scripts/faults): any of our
+// system calls fails now and then with an error that the kernel could give it, and the clock jumps.
+//
+//     LOOPFAST_INJECT_RATE=N       about each Nth call fails
+//     LOOPFAST_INJECT_SEED=N
+//     LOOPFAST_INJECT_COUNTS=FILE  512 counters of what was injected, by number of the call; shared by all
+//     processes LOOPFAST_INJECT_JUMP=MS      the clock is off by up to so much, another way every few
+//     readings
+#ifdef LOOPFAST_INJECT
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "base/clock.h"
+#include "base/syscall.h"
+
+namespace loopfast {
+
+namespace {
+
+uint64_t rate = 0;
+uint64_t seed = 0;
+int64_t jump_ns = 0;
+std::atomic<uint32_t> nowhere[512];
+std::atomic<uint32_t>* counts = nowhere;
+thread_local uint64_t state = 0;
+
+uint64_t number_from(const char* name) {
+    const char* const text = getenv(name);
+    return text != nullptr ? strtoull(text, nullptr, 10) : 0;
+}
+
+[[gnu::constructor(102)]] void open_campaign() {
+    seed = number_from("LOOPFAST_INJECT_SEED");
+    jump_ns = static_cast<int64_t>(number_from("LOOPFAST_INJECT_JUMP")) * 1'000'000;
+    if (const char* const file = getenv("LOOPFAST_INJECT_COUNTS")) {
+        const int fd = open(file, O_RDWR | O_CLOEXEC);
+        void* const memory = mmap(nullptr, sizeof nowhere, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (memory != MAP_FAILED)
+            counts = static_cast<std::atomic<uint32_t>*>(memory);
+        if (fd >= 0)
+            close(fd);
+    }
+    rate = number_from("LOOPFAST_INJECT_RATE");
+}
+
+uint64_t draw() {
+    if (state == 0)
+        state = (seed + 1) * 0x9e3779b97f4a7c15 ^ static_cast<uint64_t>(syscall(SYS_gettid)) << 20 ^
+                static_cast<uint64_t>(syscall(SYS_getpid));
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+/// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor
+/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor the sends and
+/// receives: most are made in the program's name on its own socket, and an EAGAIN where epoll has just told
+/// of bytes is no fault that a kernel makes.
+long plausible(long number, long second, uint64_t choice) {
+    const auto one_of = [&](long a, long b, long c) { return choice % 3 == 0 ? a : choice % 3 == 1 ? b : c; };
+    switch (number) {
+    case SYS_socket:
+    case SYS_memfd_create:
+    case SYS_epoll_create1:
+    case SYS_openat:
+        return one_of(-EMFILE, -ENFILE, -ENOMEM);
+    case SYS_accept4:
+        return one_of(-EMFILE, -EINTR, -ENOMEM);
+    case SYS_fcntl:
+        return second == F_DUPFD_CLOEXEC ? -EMFILE : 0;
+    case SYS_ftruncate:
+        return one_of(-ENOSPC, -EINTR, -ENOMEM);
+    case SYS_mmap:
+    case SYS_mremap:
+    case SYS_madvise:
+        return -ENOMEM;
+    case SYS_bind:
+    case SYS_listen:
+        return one_of(-ENOMEM, -EADDRINUSE, -ENOBUFS);
+    case SYS_connect:
+        return one_of(-EAGAIN, -EINTR, -ENOMEM);
+    case SYS_epoll_ctl:
+        return second == 1 ? one_of(-ENOMEM, -ENOSPC, -ENOMEM) : 0;
+    case SYS_getsockopt:
+    case SYS_setsockopt:
+        return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
+    case SYS_prlimit64:
+        return -EPERM;
+    case SYS_nanosleep:
+    case SYS_read:
+        return -EINTR;
+    default:
+        return 0;
+    }
+}
+
+}  // namespace
+
+long sys::injected_error(long number, long second) {
+    if (rate == 0 || draw() % rate != 0)
+        return 0;
+    const long error = plausible(number, second, draw() >> 32);
+    if (error != 0)
+        counts[number & 511].fetch_add(1, std::memory_order_relaxed);
+    return error;
+}
+
+int64_t injected_jump() {
+    if (jump_ns == 0)
+        return 0;
+    static std::atomic<int64_t> now{0};
+    if (draw() % 16 == 0) {
+        now.store(static_cast<int64_t>(draw() % static_cast<uint64_t>(jump_ns)), std::memory_order_relaxed);
+        counts[SYS_clock_gettime].fetch_add(1, std::memory_order_relaxed);
+    }
+    return now.load(std::memory_order_relaxed);
+}
+
+}  // namespace loopfast
+
+#endif
