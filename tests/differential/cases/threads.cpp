@@ -53,7 +53,7 @@ long jumped(const std::function<void()>& body) {
     action.sa_handler = [](int) { siglongjmp(jump, 1); };
     sigaction(SIGALRM, &action, &old);
     const itimerval soon{{0, 0}, {0, 30'000}};
-    long result = 1;
+    volatile long result = 1;
     if (sigsetjmp(jump, 1) == 0) {
         setitimer(ITIMER_REAL, &soon, nullptr);
         body();
