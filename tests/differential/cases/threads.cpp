@@ -337,7 +337,10 @@ CASE_THAT(jump_out_of_a_receive, kBlocking) {
 
 CASE_THAT(jump_out_of_a_send, kBlocking) {
     p.a.fill();
-    p.a.call("send", [&] { return jumped([&] { ::send(p.a.fd(), "more", 4, 0); }); });
+    p.a.call("send", [&] {
+        const std::string bytes(20'000'000, 'x');
+        return jumped([&] { ::send(p.a.fd(), bytes.data(), bytes.size(), 0); });
+    });
     p.b.quietly("drain", [&](Outcome&) {
         std::string bytes(1'000'000, 0);
         pollfd one{p.b.fd(), POLLIN, 0};
