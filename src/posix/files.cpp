@@ -179,8 +179,8 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
     return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
 }
 
-// stdio reads and writes inside libc, where we do not see it: a socket that is opened as a FILE takes the kernel
-// lane.
+// stdio reads and writes inside libc, where we do not see it: a socket that is opened as a FILE takes the
+// kernel lane.
 LOOPFAST_PUBLIC FILE* fdopen(int fd, const char* mode) noexcept {
     if (Stream* const stream = find_stream(fd))
         part_with(*stream, fd, Reason::kOption);

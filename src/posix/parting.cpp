@@ -1,6 +1,8 @@
-// Descriptors that go where the library does not follow: to a program that is executed, to another process, into
-// libc's stdio. What the stream cannot do alone when it leaves the ring is done here.
+// Descriptors that go where the library does not follow: to a program that is executed, to another process,
+// into libc's stdio. What the stream cannot do alone when it leaves the ring is done here.
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 
 #include "base/log.h"
 #include "posix/posix.h"
@@ -30,11 +32,33 @@ void part_with(Stream& stream, int fd, Reason reason) {
     errno = error;
 }
 
+namespace {
+
+/// What lay unread in the ring comes back over the kernel lane as soon as the peer's steward has seen to it.
+/// The program may know of the bytes already, and asks without waiting: so give it a moment.
+void await_return(int fd, uint64_t unread) {
+    int waiting = 0;
+    for (int round = 0; round < kRounds * 5; ++round) {
+        if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || static_cast<uint64_t>(waiting) >= unread ||
+            (sys::ready_now(fd, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
+            return;
+        sys::sleep_ns(200'000);
+    }
+}
+
+}  // namespace
+
 void leave_ring(Stream& stream, int fd) {
     const int error = errno;
+    const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     // Nothing is gained on a connection that is over.
     for (int round = 0; round < kRounds && (sys::ready_now(fd, 0) & (POLLERR | POLLHUP)) == 0; ++round) {
-        if (leave(stream, fd, Reason::kOption) || (sys::ready_now(fd, POLLRDHUP) & POLLRDHUP) != 0)
+        if (leave(stream, fd, Reason::kOption)) {
+            if (unread != 0)
+                await_return(fd, unread);
+            break;
+        }
+        if ((sys::ready_now(fd, POLLRDHUP) & POLLRDHUP) != 0)
             break;
         sys::sleep_ns(1'000'000);  // until the kernel's buffers take what comes before
     }

@@ -38,17 +38,17 @@ void accepted(int listener, int fd, int family);
 /// After connect() succeeded or is under way.
 void connecting(int fd, const sockaddr* address, socklen_t size);
 
-/// The descriptor goes where the library does not follow (another program, another process, stdio): from here on
-/// its bytes take the kernel lane, those that lie unread in the ring included.
+/// The descriptor goes where the library does not follow (another program, another process, stdio): from here
+/// on its bytes take the kernel lane, those that lie unread in the ring included.
 void part_with(Stream& stream, int fd, Reason reason);
-/// For what only the kernel's socket can do: the stream goes back to it. Where the peer has ended and left unread bytes
-/// that nobody can send again, it stays: what is left to the connection the ring can do as well.
+/// For what only the kernel's socket can do: the stream goes back to it. Where the peer has ended and left
+/// unread bytes that nobody can send again, it stays: what is left to the connection the ring can do as well.
 void leave_ring(Stream& stream, int fd);
 /// The same as part_with() for every descriptor that an executed program would inherit.
 void part_with_inherited();
 
-/// Directions that are about to end without a close, by exec or by the end of the process: what a peer that left
-/// the ring did not take goes into the kernel first.
+/// Directions that are about to end without a close, by exec or by the end of the process: what a peer that
+/// left the ring did not take goes into the kernel first.
 void finish_outputs(bool (*ends)(const Stream& stream));
 
 /// Takes the last part of closing any descriptor: the real close between the two halves of ours.

@@ -177,7 +177,7 @@ int most_selectable() {
         sys::close(fd);
     text[size > 0 ? size : 0] = 0;
     const char* const line = strstr(text, "FDSize:");
-    const int known = line != nullptr ? atoi(line + 7) : 0;
+    const auto known = static_cast<int>(line != nullptr ? strtol(line + 7, nullptr, 10) : 0);
     return known > kMostSelected ? known : kMostSelected;
 }
 

@@ -20,7 +20,8 @@ void prepare_close(Stream& stream, int fd, bool last) {
     // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
     // read relaxed: what it leads to is the kernel's word, which orders for itself.
     stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
-    // What an end that left the ring did not read there is the peer's again: it may be on its way, or read already.
+    // What an end that left the ring did not read there is the peer's again: it may be on its way, or read
+    // already.
     const uint64_t unread = stream.state() == State::kKernel ? 0 : stream.reader().available();
     if (unread != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
         // Closing with bytes unread is a reset, as the kernel does it when they are in its own queue.

@@ -31,8 +31,8 @@ long kernel_receive(int fd, const Buffers* to, size_t size, int flags) {
 long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     const uint32_t ready = kernel_readiness(stream, fd, Freshness::kRecent);
     constexpr uint32_t kSomething = POLLIN | POLLRDHUP | POLLHUP | POLLERR;
-    // With a low-water mark the kernel says nothing of fewer bytes, which a receive takes all the same: then the link
-    // tells whether the peer goes on over the kernel.
+    // With a low-water mark the kernel says nothing of fewer bytes, which a receive takes all the same: then
+    // the link tells whether the peer goes on over the kernel.
     if ((ready & kSomething) == 0 && stream.shared->low_water.load(std::memory_order_relaxed) > 1 &&
         hung_up(stream.link.load(std::memory_order_relaxed)))
         stream.link_down.store(true, std::memory_order_relaxed);

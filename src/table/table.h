@@ -90,8 +90,8 @@ bool in_borrowed_memory();
 /// The lowest descriptor above `from` that has an entry, or -1.
 int next_entry(int from);
 
-/// Under it the `descriptor` of the slot's stream is changed, and used by whoever comes without a descriptor of his
-/// own: while it is held that number is not closed, and the slot not given to another stream.
+/// Under it the `descriptor` of the slot's stream is changed, and used by whoever comes without a descriptor
+/// of his own: while it is held that number is not closed, and the slot not given to another stream.
 FamilyLock& descriptor_lock(uint32_t slot);
 
 /// Calls `visit` for each stream that this process holds.
@@ -115,8 +115,8 @@ void before_fork();
 void after_fork_in_parent();
 void after_fork_in_child();
 
-/// Around exec: a program that is executed holds what stays open over it, and nothing else. In between only if it
-/// failed.
+/// Around exec: a program that is executed holds what stays open over it, and nothing else. In between only
+/// if it failed.
 void before_exec();
 void after_failed_exec();
 

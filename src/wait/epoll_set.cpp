@@ -378,7 +378,16 @@ void EpollSet::give_to_kernel(int fd, Interest& interest) {
     event.data.u64 = interest.data;
     interest.entered = kernel_waits_;
     ordinary_lively_ = true;
-    sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, interest.via != 0 ? interest.via - 1 : fd, &event);
+    if (interest.via == 0) {
+        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
+        return;
+    }
+    // Its own descriptor was closed: an entry under a number that nobody has, as it would be in the kernel.
+    const int copy = sys::fcntl(interest.via - 1, F_DUPFD_CLOEXEC, 0);
+    if (copy >= 0) {
+        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, copy, &event);
+        sys::close(copy);
+    }
 }
 
 void EpollSet::unclaim(Stream& stream) {

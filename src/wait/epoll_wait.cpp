@@ -3,6 +3,8 @@
 #include <poll.h>
 #include <sys/random.h>
 
+#include <utility>
+
 #include "base/real.h"
 #include "base/ticks.h"
 #include "link/link.h"
@@ -120,6 +122,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
 
 int EpollSet::scan(epoll_event* events, int capacity) {
     int found = 0;
+    int ended = 0;
     const uint32_t count = hot_count_;
     uint32_t place = count > 0 ? next_scan_ % count : 0;
     const uint32_t start = place;
@@ -153,6 +156,10 @@ int EpollSet::scan(epoll_event* events, int capacity) {
             interest.disabled = true;
         events[found].events = bits;
         events[found].data.u64 = interest.data;
+        // Ends first: an end is known the moment it comes, and what else is ready mostly came after it.
+        if ((cached_kernel_readiness(stream) & kEnded) != 0 &&
+            (cached_kernel_readiness(stream) & kUnknown) == 0)
+            std::swap(events[ended++], events[found]);
         ++found;
     }
     next_scan_ = place;

@@ -558,7 +558,7 @@ CASE_THAT(accept_names, kBare) {
             socklen_t size = sizeof name;
             ::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &size);
             const int to = ::socket(name.ss_family, SOCK_STREAM, 0);
-            ::connect(to, reinterpret_cast<const sockaddr*>(&name), size);
+            (void)::connect(to, reinterpret_cast<const sockaddr*>(&name), size);
             pollfd one{listener, POLLIN, 0};
             ::poll(&one, 1, 1000);
             size = 0;

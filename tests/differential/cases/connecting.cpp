@@ -295,7 +295,7 @@ CASE_THAT(both_connect_at_once, kBare) {
             names[i].sin_family = AF_INET;
             names[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
             socklen_t size = sizeof names[i];
-            ::bind(fds[i], reinterpret_cast<sockaddr*>(&names[i]), size);
+            (void)::bind(fds[i], reinterpret_cast<sockaddr*>(&names[i]), size);
             ::getsockname(fds[i], reinterpret_cast<sockaddr*>(&names[i]), &size);
             if (p.lane.opts_in)
                 opt_in(fds[i]);
@@ -323,10 +323,10 @@ CASE_THAT(multipath, kBare) {
         name.sin_family = AF_INET;
         name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t size = sizeof name;
-        ::bind(listener, reinterpret_cast<sockaddr*>(&name), size);
+        (void)::bind(listener, reinterpret_cast<sockaddr*>(&name), size);
         ::getsockname(listener, reinterpret_cast<sockaddr*>(&name), &size);
         ::listen(listener, 1);
-        ::connect(to, reinterpret_cast<sockaddr*>(&name), size);
+        (void)::connect(to, reinterpret_cast<sockaddr*>(&name), size);
         const int from = ::accept(listener, nullptr, nullptr);
         for (int i = 0; i < 5; ++i) {
             char bytes[3000] = {};

@@ -44,6 +44,9 @@ void exchange(const Pair& p) {
     }
 }
 
+/// More than the buffers of a connection ever hold.
+constexpr size_t kTooMuch = 20'000'000;
+
 sigjmp_buf jump;
 
 /// Runs `body`, out of which a handler jumps. @return 1 when it did.
@@ -53,7 +56,7 @@ long jumped(const std::function<void()>& body) {
     action.sa_handler = [](int) { siglongjmp(jump, 1); };
     sigaction(SIGALRM, &action, &old);
     const itimerval soon{{0, 0}, {0, 30'000}};
-    long result = 1;
+    volatile long result = 1;
     if (sigsetjmp(jump, 1) == 0) {
         setitimer(ITIMER_REAL, &soon, nullptr);
         body();
@@ -255,7 +258,7 @@ CASE_THAT(cancelled_send, kBlocking) {
     const long filled = p.a.fill().value;
     p.a.call("send", [&] {
         return cancelled([&] {
-            const std::string bytes(20'000'000, 'x');
+            const std::string bytes = pattern(kTooMuch);
             ::send(p.a.fd(), bytes.data(), bytes.size(), 0);
         });
     });
@@ -337,7 +340,10 @@ CASE_THAT(jump_out_of_a_receive, kBlocking) {
 
 CASE_THAT(jump_out_of_a_send, kBlocking) {
     p.a.fill();
-    p.a.call("send", [&] { return jumped([&] { ::send(p.a.fd(), "more", 4, 0); }); });
+    p.a.call("send", [&] {
+        const std::string bytes = pattern(kTooMuch);
+        return jumped([&] { ::send(p.a.fd(), bytes.data(), bytes.size(), 0); });
+    });
     p.b.quietly("drain", [&](Outcome&) {
         std::string bytes(1'000'000, 0);
         pollfd one{p.b.fd(), POLLIN, 0};
