@@ -67,27 +67,43 @@ uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
            (interest.events | kAlwaysReported);
 }
 
-bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
-    // Harmless: only compared for "something new came".
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
-    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+namespace {
+
+/// What edges are told by.
+struct Signs {
+    uint64_t position;  ///< the last byte's. Harmless: only compared for "something new came"
+    uint32_t full;      ///< how often the ring was full
+    uint32_t ended;
+};
+Signs signs_of(const Interest& interest, Stream& stream) {
+    const uint32_t kernel = cached_kernel_readiness(stream);
+    return {stream.in().producer.head.load(std::memory_order_relaxed).harmless(),
+            stream.shared->full_count.load(std::memory_order_relaxed),
+            (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded};
+}
+bool edge_due(const Interest& interest, uint32_t bits, const Signs& now) {
     // As the kernel filters its wake-ups: what arrives is news only to those who want to read.
     const bool arrived =
-        position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
-    const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
+        now.position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
+    const bool room_again = (bits & EPOLLOUT) != 0 && now.full != interest.seen_full;
     // The end is news to everybody, whatever he asked for.
-    const uint32_t kernel = cached_kernel_readiness(stream);
-    const uint32_t now_ended = (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded;
-    const bool ended = now_ended != interest.seen_ended;
-    if (!interest.edge && !arrived && !room_again && !ended)
+    const bool ended = now.ended != interest.seen_ended;
+    return interest.edge || arrived || room_again || ended;
+}
+
+}  // namespace
+
+bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
+    const Signs now = signs_of(interest, stream);
+    if (!edge_due(interest, bits, now))
         return false;
     interest.edge = false;
-    interest.seen_position = position;
+    interest.seen_position = now.position;
     if (!stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
         interest.seen_in_kernel = received_by_kernel(fd);
-    interest.seen_ended = now_ended;
+    interest.seen_ended = now.ended;
     if ((bits & EPOLLOUT) != 0)
-        interest.seen_full = full;
+        interest.seen_full = now.full;
     return true;
 }
 
@@ -474,8 +490,7 @@ bool EpollSet::any_ready(int set_fd) {
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (bits == 0)
             continue;
-        if ((interest.events & EPOLLET) == 0 || interest.edge ||
-            !stream.in().producer.head.load(std::memory_order_relaxed).equals(interest.seen_position))
+        if ((interest.events & EPOLLET) == 0 || edge_due(interest, bits, signs_of(interest, stream)))
             return true;
     }
     return (sys::ready_now(set_fd, POLLIN) & POLLIN) != 0;

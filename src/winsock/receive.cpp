@@ -98,12 +98,13 @@ int receive_now(Socket& socket, Receive& call) {
         const int error = attempt(socket, call, queued);
         if (error != WSAEWOULDBLOCK)
             return error;
+        if ((call.flags & native::kOutOfBand) != 0)
+            return WSAEINVAL;  // there is no urgent byte; only an overlapped receive waits for one
         if (socket.nonblocking.load(std::memory_order_relaxed))
             return call.received > 0 ? 0 : WSAEWOULDBLOCK;
         if (queued && !call.wants_from)
             return receive_behind(socket, call);
-        const short events = (call.flags & native::kOutOfBand) != 0 ? native::kPriority : native::kIn;
-        const int waited = wait_until_ready(socket, events, deadline);
+        const int waited = wait_until_ready(socket, native::kIn, deadline);
         if (waited != 0)
             return call.received > 0 ? 0 : waited;
     }

@@ -335,6 +335,26 @@ TEST_F(EpollSetTest, AThreadThatPollsTheSetTakesNobodysBell) {
     }
 }
 
+/// Room is an edge for a poll on the set too.
+TEST_F(EpollSetTest, APollOnTheSetSeesTheEdgeOfRoom) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLOUT | EPOLLET, 5), 0);
+    EXPECT_NE(one(1000) & EPOLLOUT, 0U);
+    pollfd poller{fd, POLLIN, 0};
+    EXPECT_EQ(poll_streams(&poller, 1, 0, nullptr), 0);
+    const std::vector<char> block(1 << 16, 'b');
+    long sent = 0;
+    for (long count; (count = door_send(pair.acceptor_fd(), block.data(), block.size(), MSG_DONTWAIT)) > 0;)
+        sent += count;
+    EXPECT_EQ(poll_streams(&poller, 1, 10 * kMs, nullptr), 0);
+    std::vector<char> into(1 << 16);
+    while (sent > 0)
+        sent -= door_receive(pair.connector_fd(), into.data(), into.size());
+    EXPECT_EQ(poll_streams(&poller, 1, 5000 * kMs, nullptr), 1);
+    EXPECT_NE(one(1000) & EPOLLOUT, 0U);
+}
+
 TEST_F(EpollSetTest, TwoEntriesOfOneStream) {
     StreamPair pair;
     ASSERT_TRUE(pair.settle());
