@@ -131,6 +131,8 @@ int send_overlapped(Socket& socket, Send& call, OVERLAPPED* overlapped,
             call.buffers.advance(moved);
         } while (call.buffers.rest_size() > 0);
     }
+    if (error == WSAEWOULDBLOCK && !call.buffers.usable(false))
+        error = WSAEFAULT;
     if (error == WSAEWOULDBLOCK) {
         Operation* const operation = socket.new_operation(socket.out, target, Work::kSend);
         operation->set_parts(call.buffers.rest(), call.buffers.rest_count());
@@ -165,7 +167,7 @@ int send_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* sent,
     if (sent == nullptr ? !is_overlapped : !writable_quickly(sent))
         return WSAEFAULT;
     Send call;
-    error = call.buffers.take(buffers, count, false);
+    error = call.buffers.take(buffers, count);
     if (error == 0)
         error = begin(*socket, flags, to, to_size, call);
     if (error != 0)
