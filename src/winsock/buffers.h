@@ -19,8 +19,8 @@ public:
     Buffers(const Buffers&) = delete;
     Buffers& operator=(const Buffers&) = delete;
 
-    /// @param written the buffers will be written to. @return 0, WSAEINVAL (none) or WSAEFAULT.
-    int take(const WSABUF* buffers, DWORD number, bool written) {
+    /// @return 0, WSAEINVAL (none) or WSAEFAULT.
+    int take(const WSABUF* buffers, DWORD number) {
         if (number == 0)
             return WSAEINVAL;
         if (number > kMost || !readable_quickly(buffers, number * sizeof *buffers))
@@ -29,18 +29,19 @@ public:
             parts = new iovec[number];
         for (DWORD i = 0; i < number; ++i) {
             const WSABUF& buffer = buffers[i];
-            if (!(written ? writable_quickly(buffer.buf, buffer.len)
-                          : readable_quickly(buffer.buf, buffer.len)))
-                return WSAEFAULT;
             parts[i] = {buffer.buf, buffer.len};
             total += buffer.len;
         }
         count = number;
         return 0;
     }
-    int take(const char* bytes, int size, bool written) {
-        const WSABUF one{static_cast<ULONG>(size), const_cast<char*>(bytes)};
-        return size < 0 ? WSAEFAULT : take(&one, 1, written);
+    /// Whether what is left can be written, or read.
+    bool usable(bool written) const {
+        for (unsigned i = first; i < count; ++i)
+            if (!(written ? writable_quickly(parts[i].iov_base, parts[i].iov_len)
+                          : readable_quickly(parts[i].iov_base, parts[i].iov_len)))
+                return false;
+        return true;
     }
     /// Forgets the first `size` bytes.
     void advance(size_t size) {

@@ -34,11 +34,9 @@ int kind_of_socket(int& family, int& type, int& protocol) {
     return 0;
 }
 
-void begin_options(int fd, int family, int type) {
+void begin_options(int fd, int family) {
     if (family == native::kInet6)
         native::set(fd, native::Option::kOnly6, 1);  // Windows' default
-    if (type == native::kStream)
-        native::set(fd, native::Option::kReuseAddress, 1);  // connections in TIME_WAIT are no obstacle there
 }
 
 SOCKET make_socket(int family, int type, int protocol, DWORD flags, int& error) {
@@ -52,7 +50,7 @@ SOCKET make_socket(int family, int type, int protocol, DWORD flags, int& error) 
         error = wsa_of_errno(fd);
         return INVALID_SOCKET;
     }
-    begin_options(fd, family, type);
+    begin_options(fd, family);
     return adopt(fd, family, type, protocol, (flags & WSA_FLAG_OVERLAPPED) != 0, error);
 }
 
@@ -105,18 +103,26 @@ int bind_socket(Socket& socket, const Address& address) {
     // SO_REUSEADDR shares an address with whoever did not forbid it. Linux shares among those that have its
     // SO_REUSEPORT, so a socket without either option gets that after it has bound: others may join it, it
     // joins no others. SO_EXCLUSIVEADDRUSE never gets it.
+    //
+    // Linux's SO_REUSEADDR is another thing: connections that rest in TIME_WAIT are no obstacle, which on
+    // Windows they never are; nor are sockets that have it and do not listen, which there they are. So it is
+    // on only for a second attempt, and when the socket begins to listen (its connections inherit it).
+    using native::Option;
     const Settings& settings = socket.settings;
-    if (settings.reuse_address) {
-        native::set(socket.fd(), native::Option::kReuseAddress, 1);
-        native::set(socket.fd(), native::Option::kReusePort, 1);
+    if (settings.reuse_address)
+        native::set(socket.fd(), Option::kReusePort, 1);
+    int result = native::bind(socket.fd(), address.bytes, address.size);
+    if (result == -EADDRINUSE && socket.is_stream()) {
+        native::set(socket.fd(), Option::kReuseAddress, 1);
+        result = native::bind(socket.fd(), address.bytes, address.size);
+        native::set(socket.fd(), Option::kReuseAddress, 0);
     }
-    const int result = native::bind(socket.fd(), address.bytes, address.size);
     if (result == -EADDRINUSE && settings.reuse_address)
         return WSAEACCES;  // somebody holds it exclusively
     if (result < 0)
         return wsa_of_errno(result);
-    if (!settings.reuse_address && !settings.exclusive)
-        native::set(socket.fd(), native::Option::kReusePort, 1);
+    if (!settings.reuse_address && !settings.exclusive && socket.is_stream())
+        native::set(socket.fd(), Option::kReusePort, 1);
     socket.state.store(State::kBound, std::memory_order_release);
     return 0;
 }
@@ -139,7 +145,10 @@ int begin_connect(Socket& socket, const Address& address) {
     if (socket.is_stream() && address.is_any())
         return WSAEADDRNOTAVAIL;
     socket.state.store(State::kConnecting, std::memory_order_release);
-    const int result = native::connect(socket.fd(), address.bytes, address.size);
+    int result = native::connect(socket.fd(), address.bytes, address.size);
+    if (result == -ECONNABORTED)
+        // Linux tells once more of the attempt before, whose error we had taken.
+        result = native::connect(socket.fd(), address.bytes, address.size);
     if (result == 0) {
         socket.connected();
         return 0;
@@ -316,7 +325,8 @@ LOOPFAST_API int WSAAPI listen(SOCKET s, int backlog) {
         return reported(WSAEINVAL);
     }
     if (backlog < 0 && backlog != INT_MIN)
-        backlog = -backlog;  // SOMAXCONN_HINT
+        backlog = -backlog;                                       // SOMAXCONN_HINT
+    native::set(socket->fd(), native::Option::kReuseAddress, 1);  // see bind_socket
     const int result = native::listen(socket->fd(), backlog > 0 ? backlog : 1);
     if (result < 0)
         return reported(wsa_of_errno(result));

@@ -121,6 +121,11 @@ int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_
         forget(target, WSAEINVAL);
         return WSAEINVAL;
     }
+    if (target.port != nullptr) {
+        // It may go on in the accepted socket's queue when the listener is gone.
+        target.port->keep();
+        target.port_counted = true;
+    }
     Hold hold(listener->in.lock);
     Operation* const operation = listener->new_operation(listener->in, target, Work::kAccept);
     operation->accepted = accepted.release();

@@ -65,7 +65,6 @@ int make_target(Socket& socket, OVERLAPPED* overlapped, LPWSAOVERLAPPED_COMPLETI
             target.event->reset();
         }
         if (port != nullptr && (event & 1) == 0) {
-            port->keep();
             target.port = port;
             target.key = socket.key();
             target.skip_success = socket.skips_success();
@@ -81,8 +80,8 @@ namespace {
 void let_go_of(Target& target) {
     if (target.event != nullptr)
         std::exchange(target.event, nullptr)->let_go();
-    if (target.port != nullptr)
-        std::exchange(target.port, nullptr)->let_go();
+    if (Port* const port = std::exchange(target.port, nullptr); port != nullptr && target.port_counted)
+        port->let_go();
     if (target.thread != nullptr)
         std::exchange(target.thread, nullptr)->let_go();
 }
@@ -90,10 +89,10 @@ void let_go_of(Target& target) {
 void write_result(OVERLAPPED* overlapped, NTSTATUS status, size_t bytes, DWORD flags) {
     overlapped->Offset = flags;
     __atomic_store_n(&overlapped->InternalHigh, bytes, __ATOMIC_RELAXED);
-    // After this the program may use the OVERLAPPED again: nothing of it is looked at any more.
+    // After this the program may use the OVERLAPPED again: nothing of it is looked at any more. Release pairs
+    // with who reads it; whoever calls us has a full fence before overlapped_done().
     __atomic_store_n(&overlapped->Internal, static_cast<ULONG_PTR>(static_cast<ULONG>(status)),
-                     __ATOMIC_SEQ_CST);
-    overlapped_done(overlapped);
+                     __ATOMIC_RELEASE);
 }
 
 void CALLBACK run_routine(DWORD_PTR context) {
@@ -156,6 +155,8 @@ void complete(Target& target, Operation* operation, int error, size_t bytes, DWO
             target.thread = nullptr;
         }
         write_result(overlapped, status, bytes, flags);
+        if (!immediate)
+            overlapped_done(overlapped);
         if (operation->target.call.has_thread) {
             int ignored = 0;
             WSATHREADID thread = operation->target.call.thread;
@@ -172,6 +173,7 @@ void complete(Target& target, Operation* operation, int error, size_t bytes, DWO
     }
     Event* const event = std::exchange(target.event, nullptr);
     Port* const port = std::exchange(target.port, nullptr);
+    const bool counted = target.port_counted;
     const bool packet = port != nullptr && !(immediate && error == 0 && target.skip_success);
     const ULONG_PTR key = target.key;
     write_result(overlapped, status, bytes, flags);
@@ -181,7 +183,9 @@ void complete(Target& target, Operation* operation, int error, size_t bytes, DWO
     }
     if (packet)
         port->push({key, overlapped, static_cast<DWORD>(bytes), status});
-    if (port != nullptr)
+    if (!immediate)
+        overlapped_done(overlapped);  // of what is over at once nobody can have heard yet
+    if (counted)
         port->let_go();
 }
 

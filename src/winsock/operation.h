@@ -32,8 +32,9 @@ extern thread_local ProviderCall provider_call;
 /// Whom to tell of a completion, and how.
 struct Target {
     OVERLAPPED* overlapped = nullptr;
-    Event* event = nullptr;  ///< counted, like the port and the thread
-    Port* port = nullptr;    ///< nullptr also where the lowest bit of hEvent forbids a packet
+    Event* event = nullptr;     ///< counted, like the thread
+    Port* port = nullptr;       ///< nullptr also where the lowest bit of hEvent forbids a packet
+    bool port_counted = false;  ///< else its socket keeps it
     ULONG_PTR key = 0;
     bool skip_success = false;  ///< no packet for what succeeds at once
     LPWSAOVERLAPPED_COMPLETION_ROUTINE routine = nullptr;

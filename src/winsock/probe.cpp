@@ -84,7 +84,7 @@ struct Remembered {
     uintptr_t page = 1;
     uint32_t uses = 0;
 };
-constexpr unsigned kSlots = 32;
+constexpr unsigned kSlots = 256;
 constexpr uint32_t kUses = 1024;
 thread_local Remembered remembered[kSlots];
 

@@ -98,12 +98,15 @@ int receive_now(Socket& socket, Receive& call) {
         const int error = attempt(socket, call, queued);
         if (error != WSAEWOULDBLOCK)
             return error;
+        if ((call.flags & native::kOutOfBand) != 0)
+            return WSAEINVAL;  // there is no urgent byte; only an overlapped receive waits for one
         if (socket.nonblocking.load(std::memory_order_relaxed))
             return call.received > 0 ? 0 : WSAEWOULDBLOCK;
+        if (!call.buffers.usable(true))
+            return WSAEFAULT;
         if (queued && !call.wants_from)
             return receive_behind(socket, call);
-        const short events = (call.flags & native::kOutOfBand) != 0 ? native::kPriority : native::kIn;
-        const int waited = wait_until_ready(socket, events, deadline);
+        const int waited = wait_until_ready(socket, native::kIn, deadline);
         if (waited != 0)
             return call.received > 0 ? 0 : waited;
     }
@@ -128,6 +131,8 @@ int receive_overlapped(Socket& socket, Receive& call, sockaddr* from, int* from_
         if (error == 0 && call.wait_all && moved > 0 && call.buffers.rest_size() > 0)
             error = WSAEWOULDBLOCK;
     }
+    if (error == WSAEWOULDBLOCK && !call.buffers.usable(true))
+        error = WSAEFAULT;
     if (error == WSAEWOULDBLOCK) {
         Operation* const operation = socket.new_operation(socket.in, target, Work::kReceive);
         operation->set_parts(call.buffers.rest(), call.buffers.rest_count());
@@ -166,7 +171,7 @@ int receive_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* re
     if (!writable_quickly(flags) || (received == nullptr ? !is_overlapped : !writable_quickly(received)))
         return WSAEFAULT;
     Receive call;
-    error = call.buffers.take(buffers, count, true);
+    error = call.buffers.take(buffers, count);
     if (error == 0)
         error = begin(*socket, *flags, call);
     if (error != 0)

@@ -234,8 +234,7 @@ int poll_sockets(WSAPOLLFD* fds, ULONG count, int timeout, int& found) {
 using namespace loopfast::winsock;
 
 extern "C++" __attribute__((visibility("default"))) int WSAAPI select(int, fd_set* reading, fd_set* writing,
-                                                                      fd_set* except,
-                                                                      const PTIMEVAL timeout) {
+                                                                      fd_set* except, PTIMEVAL timeout) {
     int found = 0;
     const int error = select_sockets(reading, writing, except, timeout, found);
     return error == 0 ? found : reported(error);

@@ -41,6 +41,8 @@ int begin(Socket& socket, DWORD flags, const sockaddr* to, int to_size, Send& ca
 int attempt(Socket& socket, Send& call, bool& queued) {
     Hold hold(socket.out.lock);
     queued = !socket.out.empty();
+    if (socket.shut_send.load(std::memory_order_relaxed))
+        return WSAESHUTDOWN;
     if (socket.has_backlog()) {
         const int error = socket.drain_backlog();
         if (error != 0)
@@ -129,6 +131,8 @@ int send_overlapped(Socket& socket, Send& call, OVERLAPPED* overlapped,
             call.buffers.advance(moved);
         } while (call.buffers.rest_size() > 0);
     }
+    if (error == WSAEWOULDBLOCK && !call.buffers.usable(false))
+        error = WSAEFAULT;
     if (error == WSAEWOULDBLOCK) {
         Operation* const operation = socket.new_operation(socket.out, target, Work::kSend);
         operation->set_parts(call.buffers.rest(), call.buffers.rest_count());
@@ -163,7 +167,7 @@ int send_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* sent,
     if (sent == nullptr ? !is_overlapped : !writable_quickly(sent))
         return WSAEFAULT;
     Send call;
-    error = call.buffers.take(buffers, count, false);
+    error = call.buffers.take(buffers, count);
     if (error == 0)
         error = begin(*socket, flags, to, to_size, call);
     if (error != 0)

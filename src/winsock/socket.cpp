@@ -95,30 +95,36 @@ void Socket::watch(bool room) {
     Reactor* const mine = reactor();
     if (mine == nullptr)
         return;
-    Hold hold(watch_lock_);
     const uint32_t wanted = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET | (room ? uint32_t{EPOLLOUT} : 0);
-    if (watched_by_ == mine) {
-        if ((watched_ & wanted) == wanted)
-            return;
-        native::epoll_control(mine->descriptor(), EPOLL_CTL_MOD, fd(), wanted | watched_, handle());
-        watched_ |= wanted;
+    // Without the lock: interest in bytes is taken away with the descriptor only, that in room under the lock
+    // of the sending direction, which whoever wants room holds.
+    if (watched_by_.load(std::memory_order_acquire) == mine &&
+        (watched_.load(std::memory_order_relaxed) & wanted) == wanted) [[likely]]
+        return;
+    Hold hold(watch_lock_);
+    Reactor* const before = watched_by_.load(std::memory_order_relaxed);
+    if (before == mine) {
+        const uint32_t all = watched_.load(std::memory_order_relaxed) | wanted;
+        native::epoll_control(mine->descriptor(), EPOLL_CTL_MOD, fd(), all, handle());
+        watched_.store(all, std::memory_order_relaxed);
         return;
     }
-    if (watched_by_ != nullptr)
-        native::epoll_control(watched_by_->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
-    watched_by_ = nullptr;
+    if (before != nullptr)
+        native::epoll_control(before->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
+    watched_by_.store(nullptr, std::memory_order_relaxed);
     if (native::epoll_control(mine->descriptor(), EPOLL_CTL_ADD, fd(), wanted, handle()) < 0)
         return;
-    watched_by_ = mine;
-    watched_ = wanted;
+    watched_.store(wanted, std::memory_order_relaxed);
+    watched_by_.store(mine, std::memory_order_release);
 }
 
 void Socket::unwatch() {
     Hold hold(watch_lock_);
-    if (watched_by_ != nullptr)
-        native::epoll_control(watched_by_->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
-    watched_by_ = nullptr;
-    watched_ = 0;
+    Reactor* const before = watched_by_.load(std::memory_order_relaxed);
+    if (before != nullptr)
+        native::epoll_control(before->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
+    watched_by_.store(nullptr, std::memory_order_release);
+    watched_.store(0, std::memory_order_relaxed);
 }
 
 void Socket::replace(int fd) {
@@ -146,10 +152,11 @@ void Socket::progress(UINT_PTR handle, uint32_t events) {
         if ((events & EPOLLOUT) != 0 && socket.out.empty() && !socket.has_backlog()) {
             // Nobody waits for room any more: the peer need not ring for it.
             Hold watching(socket.watch_lock_);
-            if (socket.watched_by_ != nullptr && !wants_room(socket)) {
-                socket.watched_ &= ~uint32_t{EPOLLOUT};
-                native::epoll_control(socket.watched_by_->descriptor(), EPOLL_CTL_MOD, socket.fd(),
-                                      socket.watched_, handle);
+            Reactor* const by = socket.watched_by_.load(std::memory_order_relaxed);
+            if (by != nullptr && !wants_room(socket)) {
+                const uint32_t rest = socket.watched_.load(std::memory_order_relaxed) & ~uint32_t{EPOLLOUT};
+                socket.watched_.store(rest, std::memory_order_relaxed);
+                native::epoll_control(by->descriptor(), EPOLL_CTL_MOD, socket.fd(), rest, handle);
             }
         }
     }

@@ -152,8 +152,8 @@ private:
     std::atomic<Port*> port_{nullptr};  ///< counted; set once
     ULONG_PTR key_ = 0;
     Lock watch_lock_;
-    Reactor* watched_by_ = nullptr;
-    uint32_t watched_ = 0;
+    std::atomic<Reactor*> watched_by_{nullptr};  ///< changed under watch_lock_, as is the next
+    std::atomic<uint32_t> watched_{0};
     std::vector<char> backlog_;
     size_t backlog_sent_ = 0;
     bool backlog_pending_ = false;

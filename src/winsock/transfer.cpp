@@ -25,6 +25,8 @@ int Socket::error_of(long result, bool sending) {
         broken.store(WSAECONNRESET, std::memory_order_relaxed);
         return WSAECONNRESET;
     }
+    if (result == -EDESTADDRREQ)
+        return WSAENOTCONN;
     if (result == -ECONNREFUSED && (!is_stream() || look() == State::kConnected))
         return WSAECONNRESET;
     if (result == -ECONNREFUSED || result == -EHOSTUNREACH || result == -ENETUNREACH)
@@ -81,7 +83,7 @@ int Socket::try_receive(const iovec* parts, unsigned count, size_t total, int& f
     if (result < 0) {
         // An urgent byte that is asked for and not there.
         if (result == -EINVAL && (flags & native::kOutOfBand) != 0)
-            return is_stream() ? WSAEWOULDBLOCK : WSAEOPNOTSUPP;
+            return look() == State::kConnected ? WSAEWOULDBLOCK : WSAENOTCONN;
         return error_of(result, false);
     }
     flags = 0;

@@ -114,7 +114,8 @@ void wait_for_overlapped(const OVERLAPPED* overlapped, Reactor& reactor) {
 }
 
 void overlapped_done(const OVERLAPPED* overlapped) {
-    // Sequentially consistent with the store to Internal before it: who waits later sees that store.
+    // The store to Internal, then the look at who waits; a waiter counts itself, then looks at Internal.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     if (overlapped_wait_count.load(std::memory_order_seq_cst) == 0) [[likely]]
         return;
     Hold hold(dispatcher);

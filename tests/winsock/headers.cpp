@@ -1,5 +1,6 @@
 // Both sets of headers against the same facts.
 #define _WIN32_WINNT 0x0A00
+// clang-format off: MinGW's headers depend on this order
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -7,6 +8,7 @@
 #include <ws2spi.h>
 #include <windows.h>
 #include <stddef.h>
+// clang-format on
 
 #define SIZE(type, size) static_assert(sizeof(type) == size, #type);
 #define OFFSET(type, member, offset) static_assert(offsetof(type, member) == offset, #type "::" #member);
@@ -21,10 +23,10 @@ void signatures() {
     same<int WSAAPI(SOCKET, const char*, int, int)>(send);
     same<int WSAAPI(SOCKET, DWORD, LPVOID, DWORD, LPVOID, DWORD, LPDWORD, LPWSAOVERLAPPED,
                     LPWSAOVERLAPPED_COMPLETION_ROUTINE)>(WSAIoctl);
-    same<int WSAAPI(SOCKET, LPWSABUF, DWORD, LPDWORD, LPDWORD, LPWSAOVERLAPPED, LPWSAOVERLAPPED_COMPLETION_ROUTINE)>(
-        WSARecv);
-    same<int WSAAPI(SOCKET, LPWSABUF, DWORD, LPDWORD, DWORD, LPWSAOVERLAPPED, LPWSAOVERLAPPED_COMPLETION_ROUTINE)>(
-        WSASend);
+    same<int WSAAPI(SOCKET, LPWSABUF, DWORD, LPDWORD, LPDWORD, LPWSAOVERLAPPED,
+                    LPWSAOVERLAPPED_COMPLETION_ROUTINE)>(WSARecv);
+    same<int WSAAPI(SOCKET, LPWSABUF, DWORD, LPDWORD, DWORD, LPWSAOVERLAPPED,
+                    LPWSAOVERLAPPED_COMPLETION_ROUTINE)>(WSASend);
     same<SOCKET WSAAPI(SOCKET, sockaddr*, LPINT, LPCONDITIONPROC, DWORD_PTR)>(WSAAccept);
     same<BOOL WSAAPI(SOCKET, LPWSAOVERLAPPED, LPDWORD, BOOL, LPDWORD)>(WSAGetOverlappedResult);
     same<HANDLE WINAPI(HANDLE, HANDLE, ULONG_PTR, DWORD)>(CreateIoCompletionPort);
