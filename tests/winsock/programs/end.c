@@ -6,11 +6,11 @@
  */
 #include "transcript.h"
 
-enum { SIZE = 1000 };
+enum { MESSAGE = 1000 };
 
 static int serve(void) {
     SOCKET listener = overlapped_socket(AF_INET), s;
-    char bytes[SIZE];
+    char bytes[MESSAGE];
     int got;
     set_fast_path(listener, 1);
     bind_loopback(listener, 0);
@@ -32,14 +32,14 @@ static int serve(void) {
 
 static int call(unsigned short port) {
     SOCKET s = overlapped_socket(AF_INET);
-    char out[SIZE], in[SIZE];
+    char out[MESSAGE], in[MESSAGE];
     int i, good = 1;
     set_fast_path(s, 1);
     must(connect_loopback(s, port) == 0, "connect");
-    for (i = 0; i < SIZE; ++i)
+    for (i = 0; i < MESSAGE; ++i)
         out[i] = (char)(i * 7);
     for (i = 0; i < 100 && good; ++i)
-        good = send_whole(s, out, SIZE) && receive_whole(s, in, SIZE) && memcmp(in, out, SIZE) == 0;
+        good = send_whole(s, out, MESSAGE) && receive_whole(s, in, MESSAGE) && memcmp(in, out, MESSAGE) == 0;
     printf("%d exchanges, %s\n", i, good ? "good" : "bad");
     say_lane("the client", s);
     (void)getchar();
