@@ -118,12 +118,12 @@ int main() {
     SOCKET writer;
     make_pair(reader, writer);
     exchange_mebibyte(reader, writer);
-    say_lane("the reader", reader);
-    say_lane("the writer", writer);
     unblock(writer);
     unblock(reader);
     exchange_mebibyte(reader, writer);
     signal_and_wait(reader, writer);
+    say_lane("the reader", reader);
+    say_lane("the writer", writer);
     // Winsock takes all of a large non-blocking send while its queue is not full; Wine takes what fits.
     {
         std::vector<char> large(32 * kMebibyte, 'l');
