@@ -1,10 +1,12 @@
 /* A Windows source in C, compiled unchanged by both compilers with -Wall -Werror, and run on Linux. */
+/* clang-format off: MinGW's headers depend on this order */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
 #include <mstcpip.h>
 #include <windows.h>
 #include <stdio.h>
+/* clang-format on */
 
 #ifndef SIO_LOOPBACK_FAST_PATH
 #define SIO_LOOPBACK_FAST_PATH 0x98000010
