@@ -355,6 +355,38 @@ TEST_F(EpollSetTest, APollOnTheSetSeesTheEdgeOfRoom) {
     EXPECT_NE(one(1000) & EPOLLOUT, 0U);
 }
 
+/// A poll on the set must end for each edge that a wait on it would report: also for room, and for an end.
+TEST_F(EpollSetTest, APollOfTheSetSeesEveryEdge) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.connector_fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET), 0);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLOUT));
+    const auto polled = [&](int64_t timeout) {
+        pollfd set_itself{fd, POLLIN, 0};
+        return poll_streams(&set_itself, 1, timeout, nullptr);
+    };
+    std::vector<char> bytes(1 << 20);
+    size_t sent = 0;
+    for (long size; (size = door_send(pair.connector_fd(), bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0;)
+        sent += static_cast<size_t>(size);
+    EXPECT_EQ(polled(0), 0);
+    std::thread reader([&] {
+        sys::sleep_ns(20 * kMs);
+        while (sent > 0) {
+            const long size = door_receive(pair.acceptor_fd(), bytes.data(), bytes.size());
+            ASSERT_GT(size, 0);
+            sent -= static_cast<size_t>(size);
+        }
+    });
+    EXPECT_EQ(polled(10'000 * kMs), 1);  // room
+    reader.join();
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLOUT));
+    EXPECT_EQ(polled(0), 0);
+    ASSERT_EQ(door_shutdown(pair.acceptor_fd(), SHUT_WR), 0);
+    EXPECT_EQ(polled(10'000 * kMs), 1);
+    EXPECT_NE(one() & EPOLLRDHUP, 0U);
+}
+
 TEST_F(EpollSetTest, TwoEntriesOfOneStream) {
     StreamPair pair;
     ASSERT_TRUE(pair.settle());
