@@ -225,7 +225,7 @@ DWORD WINAPI run_client(void* argument) {
     auto& client = *static_cast<Client*>(argument);
     std::vector<char> bytes(kMost);
     unsigned sum = CHECKSUM_START;
-    const HANDLE event = WSACreateEvent();
+    HANDLE event = WSACreateEvent();
     const SOCKET s = client.socket = overlapped_socket(AF_INET);
     set_fast_path(s, 1);
     bind_loopback(s, 0);

@@ -97,7 +97,7 @@ void signal_and_wait(SOCKET reader, SOCKET writer) {
     printf("signals that arrived: %d\n", good);
     // Another thread waits; the byte must wake it.
     SOCKET pair[2] = {reader, writer};
-    const HANDLE thread = CreateThread(
+    HANDLE thread = CreateThread(
         nullptr, 0,
         [](void* sockets) -> DWORD {
             Sleep(50);
