@@ -172,17 +172,17 @@ using namespace loopfast::winsock;
 
 LOOPFAST_API BOOL PASCAL WSAConnectByList(SOCKET s, PSOCKET_ADDRESS_LIST list, LPDWORD local_size,
                                           LPSOCKADDR local, LPDWORD remote_size, LPSOCKADDR remote,
-                                          const PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
+                                          PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
     return truth(by_list(s, list, {local_size, local, remote_size, remote}, timeout, reserved));
 }
 LOOPFAST_API BOOL PASCAL WSAConnectByNameA(SOCKET s, LPSTR node, LPSTR service, LPDWORD local_size,
                                            LPSOCKADDR local, LPDWORD remote_size, LPSOCKADDR remote,
-                                           const PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
+                                           PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
     return truth(by_name(s, node, service, {local_size, local, remote_size, remote}, timeout, reserved));
 }
 LOOPFAST_API BOOL PASCAL WSAConnectByNameW(SOCKET s, LPWSTR node, LPWSTR service, LPDWORD local_size,
                                            LPSOCKADDR local, LPDWORD remote_size, LPSOCKADDR remote,
-                                           const PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
+                                           PTIMEVAL timeout, LPWSAOVERLAPPED reserved) {
     const std::string node_text = node != nullptr ? narrow(node) : "";
     const std::string service_text = service != nullptr ? narrow(service) : "";
     return truth(by_name(s, node != nullptr ? node_text.c_str() : nullptr,

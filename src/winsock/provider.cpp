@@ -121,7 +121,7 @@ int WSPAPI wsp_recv_from(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD receiv
 int WSPAPI wsp_recv_disconnect(SOCKET s, LPWSABUF data, LPINT error) {
     return provided<int>(error, nullptr, [&] { return WSARecvDisconnect(s, data); });
 }
-int WSPAPI wsp_select(int count, fd_set* reading, fd_set* writing, fd_set* except, const PTIMEVAL timeout,
+int WSPAPI wsp_select(int count, fd_set* reading, fd_set* writing, fd_set* except, PTIMEVAL timeout,
                       LPINT error) {
     return provided<int>(error, nullptr, [&] { return select(count, reading, writing, except, timeout); });
 }

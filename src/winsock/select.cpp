@@ -235,7 +235,7 @@ using namespace loopfast::winsock;
 
 extern "C++" __attribute__((visibility("default"))) int WSAAPI select(int, fd_set* reading, fd_set* writing,
                                                                       fd_set* except,
-                                                                      const PTIMEVAL timeout) {
+                                                                      PTIMEVAL timeout) {
     int found = 0;
     const int error = select_sockets(reading, writing, except, timeout, found);
     return error == 0 ? found : reported(error);

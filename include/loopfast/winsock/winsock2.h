@@ -202,12 +202,12 @@ int WSAAPI __WSAFDIsSet(SOCKET fd, fd_set *set);
  *  many are ready, 0 after the time. Errors: WSAEINVAL (no sockets, bad time), WSAENOTSOCK, WSAEINTR. */
 #ifdef __cplusplus
 extern "C++" { /* beside the C library's, which has other types */
-int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, const PTIMEVAL timeout)
+int WSAAPI select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds, PTIMEVAL timeout)
     LOOPFAST_WINSOCK_SYMBOL(select);
 }
 #else
 int WSAAPI loopfast_winsock_select(int nfds, fd_set *readfds, fd_set *writefds, fd_set *exceptfds,
-                                   const PTIMEVAL timeout);
+                                   PTIMEVAL timeout);
 #endif
 #undef FD_SET
 #undef FD_CLR
@@ -407,15 +407,15 @@ int WSAAPI WSAConnect(SOCKET s, const struct sockaddr *name, int namelen, LPWSAB
  * must be NULL. Errors: WSAEINVAL, WSAETIMEDOUT, the last attempt's. */
 BOOL PASCAL WSAConnectByList(SOCKET s, PSOCKET_ADDRESS_LIST SocketAddressList, LPDWORD LocalAddressLength,
                              LPSOCKADDR LocalAddress, LPDWORD RemoteAddressLength, LPSOCKADDR RemoteAddress,
-                             const PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
+                             PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
 /** Connects to a host and service by name. Errors: as above, WSAHOST_NOT_FOUND, WSATYPE_NOT_FOUND. */
 BOOL PASCAL WSAConnectByNameA(SOCKET s, LPSTR nodename, LPSTR servicename, LPDWORD LocalAddressLength,
                               LPSOCKADDR LocalAddress, LPDWORD RemoteAddressLength, LPSOCKADDR RemoteAddress,
-                              const PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
+                              PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
 /** The same with 16-bit characters. */
 BOOL PASCAL WSAConnectByNameW(SOCKET s, LPWSTR nodename, LPWSTR servicename, LPDWORD LocalAddressLength,
                               LPSOCKADDR LocalAddress, LPDWORD RemoteAddressLength, LPSOCKADDR RemoteAddress,
-                              const PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
+                              PTIMEVAL timeout, LPWSAOVERLAPPED Reserved);
 #define WSAConnectByName LOOPFAST_WINSOCK_AW(WSAConnectByName)
 /** Sends no data and ends the sending direction. @param lpOutboundDisconnectData must be NULL or empty. */
 int WSAAPI WSASendDisconnect(SOCKET s, LPWSABUF lpOutboundDisconnectData);
