@@ -46,6 +46,14 @@ class Lanes:
         """The server under `loopfast run`, the client without."""
         return self._lane("loopfast", "kernel", self.run(), ())
 
+    def winsock(self) -> Lane:
+        """Programs of the Winsock door on both sides: they set the control code themselves."""
+        return self._lane("loopfast", "ring", (), ())
+
+    def winsock_server(self) -> Lane:
+        """A server of the Winsock door, a client under `loopfast run`."""
+        return self._lane("loopfast", "ring", (), self.run())
+
     def _lane(self, name: str, expect: str, server: tuple[str, ...], client: tuple[str, ...]) -> Lane:
         cpus = (0, 1) if self.pinned else (None, None)
         return Lane(name, expect, server, client, *cpus)

@@ -17,18 +17,21 @@ def server_port(server: Program) -> int:
     return int(server.line(lambda line: line.startswith("listening "), START_SECONDS).split()[1])
 
 
-def measure(build: Path, name: str, lane: Lane, seconds: float, *options: str) -> dict[str, Any]:
-    """One run of the pair `name`; `seconds` of measurement. Both ends check that they are on the lane."""
+def measure(build: Path, name: str, lane: Lane, seconds: float, *options: str,
+            client: str | None = None) -> dict[str, Any]:
+    """One run of the program `name`, with itself or `client` as its client; `seconds` of measurement. Both ends check
+    that they are on the lane."""
     program = str(build / "bench" / name)
+    caller = str(build / "bench" / (client or name))
     claim = ("--expect", lane.expect)
     size = options if name == "stream" else ()
     with Program([*lane.server, program, "server", *claim, *size], lane.server_cpu) as server:
         port = server_port(server)
-        client = Program([*lane.client, program, "client", "--port", str(port), "--seconds", str(seconds),
+        calling = Program([*lane.client, caller, "client", "--port", str(port), "--seconds", str(seconds),
                           *claim, *options], lane.client_cpu)
-        with client:
+        with calling:
             try:
-                text = client.output(seconds * 5 + 20)
+                text = calling.output(seconds * 5 + 20)
             except Failed as failure:
                 server.require_alive()
                 raise failure

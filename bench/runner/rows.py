@@ -86,6 +86,47 @@ def _idle_memory(build) -> Callable[[Lane, float], Sample]:
     return sample
 
 
+def _port_pingpong(build) -> Callable[[Lane, float], Sample]:
+    def sample(lane: Lane, seconds: float) -> Sample:
+        result = programs.measure(build, "port_pingpong", lane, seconds)
+        return {**result, "value": result["p50_ns"] / 1000}
+    return sample
+
+
+def _load(build, server: str) -> Callable[[Lane, float], Sample]:
+    def sample(lane: Lane, seconds: float) -> Sample:
+        result = programs.measure(build, server, lane, seconds, client="load")
+        return {**result, "value": result["requests_per_second"] / 1000}
+    return sample
+
+
+def _posix_door(posix: Lane, sample_posix: Callable[[Lane, float], Sample],
+                sample_winsock: Callable[[Lane, float], Sample]) -> Callable[[Lane, float], Sample]:
+    """The "kernel" column holds the POSIX door here, on the ring as well."""
+    def sample(lane: Lane, seconds: float) -> Sample:
+        return sample_posix(posix, seconds) if lane.expect == "kernel" else sample_winsock(lane, seconds)
+    return sample
+
+
+def _winsock(lanes: Lanes) -> list[Row]:
+    """The Winsock door: against the same program over the kernel, and against the POSIX door."""
+    build, kernel = lanes.build, lanes.kernel()
+    missing = None if (build / "bench" / "port_server").exists() else "the Winsock door is not built"
+    pair, server = lanes.winsock(), lanes.winsock_server()
+    return [
+        Row("port-pingpong", "Winsock door: 64 B ping-pong, overlapped, completion ports, p50", "us", kernel, pair,
+            _port_pingpong(build), 8, 8, better="less", missing=missing),
+        Row("port-pingpong-posix", "the same against blocking sockets of the POSIX door (in the kernel's column)", "us",
+            kernel, pair, _posix_door(lanes.ring(), _pingpong(build), _port_pingpong(build)), 0.7, 0.7,
+            better="less", missing=missing),
+        Row("port-50", "Winsock door: completion-port server, 50 clients", "k/s", kernel, server,
+            _load(build, "port_server"), 8, 8, missing=missing),
+        Row("port-50-posix", "the same against an epoll server of the POSIX door (in the kernel's column)", "k/s",
+            kernel, server, _posix_door(lanes.ring(), _load(build, "epoll_server"), _load(build, "port_server")),
+            0.7, 0.7, missing=missing),
+    ]
+
+
 def table(lanes: Lanes) -> list[Row]:
     """All rows: those that must reach something first, then the ones for information."""
     build, kernel, ring = lanes.build, lanes.kernel(), lanes.ring()
@@ -115,6 +156,7 @@ def table(lanes: Lanes) -> list[Row]:
             _idle_time(build), 0, 0, better="bound"),
         Row("idle-memory", "memory of an idle fused connection, both sides and segment", "KiB", kernel, ring,
             _idle_memory(build), 32, 16, better="bound", most_alternations=2),
+        *_winsock(lanes),
         Row("stream-nospin", "one stream, 64 KiB writes, spinning off", "Gbit/s", kernel, off, _stream(build)),
         Row("get-1-nospin", "GET, 1 client, spinning off", "k/s", kernel, off, _get(1, 1), missing=no_redis),
         Row("nginx-1", "nginx, wrk with 1 connection", "k/s", kernel, ring, _web(1), missing=no_nginx),

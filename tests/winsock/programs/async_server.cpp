@@ -85,6 +85,7 @@ void echo(Connection* connection, DWORD size) {
     connection->sum = checksum(connection->sum, connection->bytes + 4, size);
     memcpy(connection->bytes, &connection->sum, 4);
     connection->sending = size + 4;
+    echoed.fetch_add(size);  // before another thread can see the end of this connection
     // In two parts, to have a gather.
     WSABUF parts[2] = {{4, connection->bytes}, {size, connection->bytes + 4}};
     if (WSASend(connection->socket, parts, 2, nullptr, 0, &connection->overlapped, nullptr) == SOCKET_ERROR &&
@@ -92,7 +93,6 @@ void echo(Connection* connection, DWORD size) {
         fail("WSASend");
         end(connection);
     }
-    echoed.fetch_add(size);
 }
 
 void on_accept(Connection* connection, DWORD size) {
@@ -225,7 +225,7 @@ DWORD WINAPI run_client(void* argument) {
     auto& client = *static_cast<Client*>(argument);
     std::vector<char> bytes(kMost);
     unsigned sum = CHECKSUM_START;
-    const HANDLE event = WSACreateEvent();
+    HANDLE event = WSACreateEvent();
     const SOCKET s = client.socket = overlapped_socket(AF_INET);
     set_fast_path(s, 1);
     bind_loopback(s, 0);

@@ -83,6 +83,7 @@ static void pair(int family, int dual) {
     say("recv", recv(server, &byte, 1, 0));
     say("send", send(server, &byte, 1, 0));
     say("recv", recv(client, &byte, 1, 0));
+    exchange(client, server);
     say_lane("the pair", client);
     keep_alive(client);
     non_blocking(client);

@@ -181,7 +181,7 @@ int main() {
     for (int which = 0; which < 4; ++which) {
         Script script = {port_of(listener), which, 0, INVALID_SOCKET,
                          CreateEventA(nullptr, TRUE, FALSE, nullptr)};
-        const HANDLE client = CreateThread(nullptr, 0, run_client, &script, 0, nullptr);
+        HANDLE client = CreateThread(nullptr, 0, run_client, &script, 0, nullptr);
         fd_set set;
         FD_ZERO(&set);
         FD_SET(listener, &set);
@@ -198,7 +198,7 @@ int main() {
         say("SO_KEEPALIVE", setsockopt(attachment.socket, SOL_SOCKET, SO_KEEPALIVE, value, sizeof on));
         say("TCP_NODELAY", setsockopt(attachment.socket, IPPROTO_TCP, TCP_NODELAY, value, sizeof on));
         SetEvent(script.accepted);
-        const HANDLE thread = CreateThread(nullptr, 0, attend, &attachment, 0, nullptr);
+        HANDLE thread = CreateThread(nullptr, 0, attend, &attachment, 0, nullptr);
         WaitForSingleObject(thread, INFINITE);
         WaitForSingleObject(client, INFINITE);
         DWORD end = 0;

@@ -125,6 +125,7 @@ int main() {
     ask(server, "SO_RCVBUF, from the listener", SOL_SOCKET, SO_RCVBUF);
     if (!apply(server, kClientSteps) || !lingers(server))
         return 1;
+    exchange(client, server);
     say_lane("the connection", client);
     ask(client, "SO_ERROR", SOL_SOCKET, SO_ERROR);
     say("recv of nothing, SO_RCVTIMEO", recv(client, &byte, 1, 0));

@@ -11,12 +11,13 @@
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif
-/* clang-format off: the order is the one that Windows' headers want */
-#include <mstcpip.h>
-#include <mswsock.h>
-#include <windows.h>
+/* The order is the one that Windows' headers want. */
+/* clang-format off */
 #include <winsock2.h>
 #include <ws2tcpip.h>
+#include <windows.h>
+#include <mswsock.h>
+#include <mstcpip.h>
 /* clang-format on */
 
 #include <stdio.h>
@@ -63,7 +64,8 @@ static inline int set_fast_path(SOCKET s, int on) {
     return WSAIoctl(s, SIO_LOOPBACK_FAST_PATH, &value, sizeof value, NULL, 0, &returned, NULL, NULL);
 }
 
-/* Which way the bytes of a connection go, where that can be asked. */
+/* Which way the bytes of a connection go, where that can be asked: after some traffic, since the ends must
+ * prove to each other who they are before they leave the kernel's way. */
 static inline void say_lane(const char* what, SOCKET s) {
 #ifdef LOOPFAST_WINSOCK_WINSOCK2_H
     int lane = loopfast_lane(loopfast_descriptor(s));
@@ -132,6 +134,16 @@ static inline int receive_whole(SOCKET s, char* bytes, int size) {
         size -= got;
     }
     return 1;
+}
+
+/* A byte there and back, many times, over a blocking pair of one thread. */
+static inline void exchange(SOCKET a, SOCKET b) {
+    char byte = 'e';
+    int i, good = 1;
+    for (i = 0; i < 100 && good; ++i)
+        good = send_whole(a, &byte, 1) && receive_whole(b, &byte, 1) && send_whole(b, &byte, 1) &&
+               receive_whole(a, &byte, 1);
+    printf("%d exchanges of a byte, %s\n", i, good ? "good" : "bad");
 }
 
 /* FNV-1a, over what has been summed so far. */

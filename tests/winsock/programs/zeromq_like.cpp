@@ -97,7 +97,7 @@ void signal_and_wait(SOCKET reader, SOCKET writer) {
     printf("signals that arrived: %d\n", good);
     // Another thread waits; the byte must wake it.
     SOCKET pair[2] = {reader, writer};
-    const HANDLE thread = CreateThread(
+    HANDLE thread = CreateThread(
         nullptr, 0,
         [](void* sockets) -> DWORD {
             Sleep(50);
@@ -118,12 +118,12 @@ int main() {
     SOCKET writer;
     make_pair(reader, writer);
     exchange_mebibyte(reader, writer);
-    say_lane("the reader", reader);
-    say_lane("the writer", writer);
     unblock(writer);
     unblock(reader);
     exchange_mebibyte(reader, writer);
     signal_and_wait(reader, writer);
+    say_lane("the reader", reader);
+    say_lane("the writer", writer);
     // Winsock takes all of a large non-blocking send while its queue is not full; Wine takes what fits.
     {
         std::vector<char> large(32 * kMebibyte, 'l');
