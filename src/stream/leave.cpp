@@ -72,11 +72,16 @@ bool take_back(Stream& stream, int fd) {
         const RingResult seen =
             unread.read(&to, left < sizeof chunk ? left : sizeof chunk, RingReader::kPeek);
         // A connection that was reset keeps its error for who calls next: a send would collect it.
-        if (seen.size == 0 || (sys::ready_now(fd, 0) & (POLLERR | POLLHUP)) != 0)
+        if (seen.size == 0)
+            return true;
+        const int ready = sys::ready_now(fd, 0);
+        if (ready < 0)
+            return ready == -EBADF;
+        if ((ready & (POLLERR | POLLHUP)) != 0)
             return true;
         const long sent = sys::send(fd, chunk, seen.size, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent <= 0) {
-            if (sent == -EAGAIN || sent == -EINTR)
+            if (sent == -EAGAIN || sent == -EINTR || sent == -ENOMEM || sent == -ENOBUFS)
                 return false;
             return true;  // the connection has ended; who calls next hears it from the kernel
         }

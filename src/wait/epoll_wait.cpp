@@ -443,7 +443,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             disarm_hot(token);
             continue;  // the kernel's set is told of it first
         }
-        const int64_t left = time_left(deadline);
+        int64_t left = time_left(deadline);
         if (found != 0 || left == 0) {
             disarm_hot(token);
             if (found != 0) {
@@ -458,6 +458,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             Stream& stream = stream_at(interests_.find(hot_[i])->slot);
             if (stream.segment) {
                 offer_pages_back(stream);
+                if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
+                    left = kLookAgain;
                 stream.shared->counters.sleeps.fetch_add(1, std::memory_order_relaxed);
             }
         }

@@ -116,6 +116,12 @@ public:
     bool any_ordinary() const { return ordinary_; }
     bool any_ours() const { return ours_; }
     bool changed() const { return changed_; }
+    bool any_has_to_return() const {
+        for (nfds_t i = 0; i < count_; ++i)
+            if (watched_[i].kind == Kind::kFused && has_to_return(*watched_[i].stream))
+                return true;
+        return false;
+    }
 
     /// Fills in revents of everything we know ourselves. @return how many have some.
     int evaluate() {
@@ -355,6 +361,8 @@ int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask
         int64_t left = time_left(deadline);
         if (!good && left > 200'000)
             left = 200'000;  // no descriptor to sleep on: short naps
+        if (left > kLookAgain && round.any_has_to_return()) [[unlikely]]
+            left = kLookAgain;
         if (round.evaluate() != 0 || left == 0) {
             round.disarm(token);
             look = true;

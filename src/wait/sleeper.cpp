@@ -285,11 +285,13 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_
         disarm_word(word, token);
         return WaitResult::kReady;
     }
-    const int64_t left = time_left(deadline);
+    int64_t left = time_left(deadline);
     if (left == 0) {
         disarm_word(word, token);
         return WaitResult::kTimeout;
     }
+    if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
+        left = kLookAgain;
     if (want == Want::kReceive)
         offer_pages_back(stream);
     heal(stream);

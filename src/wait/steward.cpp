@@ -1,8 +1,10 @@
 // See steward.h.
 #include "wait/steward.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -53,16 +55,22 @@ bool see_to(uint32_t slot, uint32_t generation) {
     // Pairs with the one in attend_stream: what was there when the link was registered is seen.
     Hold hold(descriptor_lock(slot));
     const int fd = stream.descriptor.load(std::memory_order_relaxed);
-    // Somebody may have closed the descriptor where we do not see it; then the number means something else.
-    if (fd < 0 || stream.generation.load(std::memory_order_relaxed) != generation ||
-        cookie_of(fd) != stream.cookie)
+    if (fd < 0 || stream.generation.load(std::memory_order_relaxed) != generation)
         return true;
     Watching watching(stream);
-    if (!watching.alive())
+    if (!watching.alive() || stream.state() != State::kFused)
         return true;
+    // Somebody may have closed the descriptor where we do not see it; then the number means something else. A
+    // question that the kernel did not answer, for want of memory, is asked again.
+    const uint64_t cookie = cookie_of(fd);
+    if (cookie != stream.cookie)
+        return cookie != 0 || sys::fcntl(fd, F_GETFD) == -EBADF;
     stream.link_down.store(true, std::memory_order_relaxed);
     forget_kernel_readiness(stream);
-    return !peer_left(stream, fd) || return_to_kernel(stream, fd);
+    if (peer_left(stream, fd))
+        return return_to_kernel(stream, fd);
+    const int ready = sys::ready_now(fd, POLLRDHUP);
+    return ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 void run_errands() {
@@ -173,16 +181,19 @@ bool start() {
 void attend_stream(Stream& stream) {
     if (in_borrowed_memory())
         return;
-    // Also where there is none to be had: once is enough to find that out.
-    stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
     if (!duty.lock())
         return;
     { Hold seen(descriptor_lock(stream.slot)); }  // pairs with the one in see_to
+    int result = 0;
     if (start()) {
         epoll_event event{EPOLLRDHUP | EPOLLET, {}};
         event.data.u64 = uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot;
-        sys::epoll_ctl(set, EPOLL_CTL_ADD, stream.link.load(std::memory_order_relaxed), &event);
+        result = sys::epoll_ctl(set, EPOLL_CTL_ADD, stream.link.load(std::memory_order_relaxed), &event);
     }
+    // Where there is no thread to be had it is enough to find that out once; for want of memory the next sleep
+    // asks again.
+    if (result != -ENOMEM)
+        stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
     duty.unlock();
 }
 
