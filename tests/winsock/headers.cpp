@@ -1,13 +1,14 @@
 // Both sets of headers against the same facts.
 #define _WIN32_WINNT 0x0A00
-// clang-format off: MinGW's headers depend on this order
-#include <mstcpip.h>
-#include <mswsock.h>
-#include <stddef.h>
-#include <windows.h>
+// MinGW's headers depend on this order.
+// clang-format off
 #include <winsock2.h>
-#include <ws2spi.h>
 #include <ws2tcpip.h>
+#include <mswsock.h>
+#include <mstcpip.h>
+#include <ws2spi.h>
+#include <windows.h>
+#include <stddef.h>
 // clang-format on
 
 #define SIZE(type, size) static_assert(sizeof(type) == size, #type);
