@@ -1,5 +1,6 @@
 /* A Windows source in C, compiled unchanged by both compilers with -Wall -Werror, and run on Linux. */
-/* clang-format off: MinGW's headers depend on this order */
+/* MinGW's headers depend on this order. */
+/* clang-format off */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -38,9 +39,9 @@ int main(void) {
     ZeroMemory(&address, sizeof(address));
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 || listen(listener, 1) != 0 ||
-        getsockname(listener, (struct sockaddr *)&address, &size) != 0 ||
-        connect(client, (struct sockaddr *)&address, sizeof(address)) != 0)
+    if (bind(listener, (struct sockaddr*)&address, sizeof(address)) != 0 || listen(listener, 1) != 0 ||
+        getsockname(listener, (struct sockaddr*)&address, &size) != 0 ||
+        connect(client, (struct sockaddr*)&address, sizeof(address)) != 0)
         return 3;
     server = accept(listener, NULL, NULL);
     if (server == INVALID_SOCKET || send(client, "hello", 5, 0) != 5)
@@ -49,7 +50,8 @@ int main(void) {
     FD_SET(server, &reading);
     limit.tv_sec = 10;
     limit.tv_usec = 0;
-    if (select(0, &reading, NULL, NULL, &limit) != 1 || !FD_ISSET(server, &reading) || recv(server, bytes, 8, 0) != 5)
+    if (select(0, &reading, NULL, NULL, &limit) != 1 || !FD_ISSET(server, &reading) ||
+        recv(server, bytes, 8, 0) != 5)
         return 5;
     closesocket(server);
     closesocket(client);

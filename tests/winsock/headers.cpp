@@ -1,6 +1,7 @@
 // Both sets of headers against the same facts.
 #define _WIN32_WINNT 0x0A00
-// clang-format off: MinGW's headers depend on this order
+// MinGW's headers depend on this order.
+// clang-format off
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
