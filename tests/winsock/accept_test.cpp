@@ -105,7 +105,7 @@ TEST_F(Accept, AcceptExSocketGetsOptionsAtUpdate) {
 
 TEST_F(Accept, AcceptExWithFirstBytes) {
     const SOCKET listener = listening_socket();
-    const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(listener), nullptr, 77, 0);
+    HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(listener), nullptr, 77, 0);
     const SOCKET accepted = socket(AF_INET, SOCK_STREAM, 0);
     Call call;
     must_pend(accept_ex(listener, accepted, call, 64));
@@ -236,7 +236,7 @@ TEST_F(Accept, ConnectExRefused) {
     const sockaddr_in address = name_of(bound);
     const SOCKET client = bound_socket();
     const auto connect_ex = extension<LPFN_CONNECTEX>(client, WSAID_CONNECTEX);
-    const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(client), nullptr, 1, 0);
+    HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(client), nullptr, 1, 0);
     OVERLAPPED overlapped{};
     must_pend(connect_ex(client, generic(address), sizeof address, nullptr, 0, nullptr, &overlapped));
     DWORD bytes;

@@ -113,7 +113,7 @@ TEST_F(Events, CloseWithAReset) {
 
 TEST_F(Events, ConnectAndAccept) {
     const SOCKET listener = listening_socket();
-    const WSAEVENT at_listener = WSACreateEvent();
+    WSAEVENT at_listener = WSACreateEvent();
     ASSERT_EQ(0, WSAEventSelect(listener, at_listener, FD_ACCEPT));
     const SOCKET client = socket(AF_INET, SOCK_STREAM, 0);
     ASSERT_EQ(0, opt_in(client));
@@ -178,7 +178,7 @@ TEST_F(Events, EventObjects) {
     EXPECT_TRUE(is_set()) << "stays";
     EXPECT_TRUE(WSAResetEvent(event_));
     EXPECT_FALSE(is_set());
-    const HANDLE once = CreateEventW(nullptr, FALSE, TRUE, nullptr);
+    HANDLE once = CreateEventW(nullptr, FALSE, TRUE, nullptr);
     EXPECT_EQ(WAIT_OBJECT_0, WaitForSingleObject(once, 0));
     EXPECT_EQ(static_cast<DWORD>(WAIT_TIMEOUT), WaitForSingleObject(once, 0)) << "one wait resets it";
     const HANDLE both[2] = {once, event_};
@@ -212,7 +212,7 @@ DWORD WINAPI sleep_alertably(LPVOID) { return SleepEx(INFINITE, TRUE); }
 
 TEST_F(Events, Threads) {
     DWORD value = 42;
-    const HANDLE thread = CreateThread(nullptr, 0, answer, &value, 0, nullptr);
+    HANDLE thread = CreateThread(nullptr, 0, answer, &value, 0, nullptr);
     ASSERT_NE(nullptr, thread);
     EXPECT_EQ(WAIT_OBJECT_0, WaitForSingleObject(thread, 10000));
     DWORD code = 0;
@@ -220,7 +220,7 @@ TEST_F(Events, Threads) {
     EXPECT_EQ(42u, code);
     EXPECT_EQ(0u, QueueUserAPC(note_apc, thread, 1)) << "it has ended";
     EXPECT_TRUE(CloseHandle(thread));
-    const HANDLE sleeper = CreateThread(nullptr, 0, sleep_alertably, nullptr, 0, nullptr);
+    HANDLE sleeper = CreateThread(nullptr, 0, sleep_alertably, nullptr, 0, nullptr);
     EXPECT_NE(0u, QueueUserAPC(note_apc, sleeper, 7));
     EXPECT_EQ(WAIT_OBJECT_0, WaitForSingleObject(sleeper, 10000));
     EXPECT_TRUE(GetExitCodeThread(sleeper, &code));

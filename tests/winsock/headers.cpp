@@ -1,13 +1,13 @@
 // Both sets of headers against the same facts.
 #define _WIN32_WINNT 0x0A00
 // clang-format off: MinGW's headers depend on this order
-#include <winsock2.h>
-#include <ws2tcpip.h>
-#include <mswsock.h>
 #include <mstcpip.h>
-#include <ws2spi.h>
-#include <windows.h>
+#include <mswsock.h>
 #include <stddef.h>
+#include <windows.h>
+#include <winsock2.h>
+#include <ws2spi.h>
+#include <ws2tcpip.h>
 // clang-format on
 
 #define SIZE(type, size) static_assert(sizeof(type) == size, #type);

@@ -107,7 +107,7 @@ TEST(IoctlBefore, NotInitialised) {
 }
 
 TEST_F(Ioctl, NotASocket) {
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     const SOCKET closed = socket(AF_INET, SOCK_STREAM, 0);
     closesocket(closed);
     for (const SOCKET s : {INVALID_SOCKET, SOCKET{0}, SOCKET{3}, SOCKET{0x7ffffff0}, closed,
@@ -156,9 +156,9 @@ TEST_F(Ioctl, InputMissingOrShortSynchronous) {
 
 TEST_F(Ioctl, InputMissingOrShortOverlapped) {
     on_each_state([](SOCKET s) {
-        const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 7, 0);
+        HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 7, 0);
         ASSERT_NE(nullptr, port);
-        const WSAEVENT event = WSACreateEvent();
+        WSAEVENT event = WSACreateEvent();
         for (const bool missing : {false, true}) {
             Asked asked;
             asked.overlapped.hEvent = event;
@@ -272,7 +272,7 @@ TEST_F(Ioctl, GoodSynchronousWithoutOverlappedAttribute) {
 
 TEST_F(Ioctl, GoodOverlappedPort) {
     on_each_state([](SOCKET s) {
-        const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 42, 0);
+        HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 42, 0);
         ASSERT_NE(nullptr, port);
         Asked asked;
         asked.overlapped.Internal = asked.overlapped.InternalHigh = 9;
@@ -299,7 +299,7 @@ TEST_F(Ioctl, GoodOverlappedPort) {
 
 TEST_F(Ioctl, GoodOverlappedEvent) {
     on_each_state([](SOCKET s) {
-        const WSAEVENT event = WSACreateEvent();
+        WSAEVENT event = WSACreateEvent();
         Asked asked;
         asked.overlapped.hEvent = event;
         asked.good(s, &asked.overlapped);
@@ -382,7 +382,7 @@ TEST_F(Ioctl, UnknownCodeSynchronous) {
 
 TEST_F(Ioctl, UnknownCodePort) {
     on_each_state([](SOCKET s) {
-        const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 42, 0);
+        HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 42, 0);
         Asked asked;
         asked.ask(s, &asked.on, 4, nullptr, 0, &asked.returned, &asked.overlapped, nullptr, kUnknownCode);
         EXPECT_EQ(SOCKET_ERROR, asked.result);
@@ -402,7 +402,7 @@ TEST_F(Ioctl, UnknownCodePort) {
 
 TEST_F(Ioctl, UnknownCodeEventAndRoutine) {
     on_each_state([](SOCKET s) {
-        const WSAEVENT event = WSACreateEvent();
+        WSAEVENT event = WSACreateEvent();
         Asked asked;
         asked.overlapped.hEvent = event;
         asked.ask(s, &asked.on, 4, nullptr, 0, &asked.returned, &asked.overlapped, nullptr, kUnknownCode);

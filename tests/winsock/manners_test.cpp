@@ -313,7 +313,7 @@ TEST_F(Manners, HandlesAreNotMistaken) {
         EXPECT_EQ(SOCKET_ERROR, opt_in(closed));
         EXPECT_EQ(WSAENOTSOCK, WSAGetLastError());
     }
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     EXPECT_FALSE(WSACloseEvent(reinterpret_cast<WSAEVENT>(s)));
     EXPECT_EQ(static_cast<DWORD>(WSA_INVALID_HANDLE), GetLastError());
     EXPECT_EQ(SOCKET_ERROR, closesocket(reinterpret_cast<SOCKET>(event)));

@@ -39,7 +39,7 @@ TEST_P(Overlapped, EventAtOnce) {
     Pair pair = connected_pair(GetParam());
     send_all(pair.client, "hello");
     Receive receive;
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     receive.overlapped.hEvent = event;
     ASSERT_TRUE(eventually([&] {
         u_long count = 0;
@@ -55,7 +55,7 @@ TEST_P(Overlapped, EventAtOnce) {
 TEST_P(Overlapped, EventLater) {
     Pair pair = connected_pair(GetParam());
     Receive receive;
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     receive.overlapped.hEvent = event;
     receive.must_wait(pair.server);
     EXPECT_EQ(WSA_WAIT_TIMEOUT, WSAWaitForMultipleEvents(1, &event, FALSE, 20, FALSE));
@@ -175,8 +175,8 @@ TEST_P(Overlapped, RoutineAtOnceAndLater) {
 /// Each alertable wait runs routines, no other does.
 TEST_P(Overlapped, RoutineInEachAlertableWait) {
     Pair pair = connected_pair(GetParam());
-    const WSAEVENT event = WSACreateEvent();
-    const HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
+    WSAEVENT event = WSACreateEvent();
+    HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
     const std::vector<std::function<DWORD()>> waits = {
         [] { return SleepEx(INFINITE, TRUE); },
         [&] { return WSAWaitForMultipleEvents(1, &event, FALSE, WSA_INFINITE, TRUE); },
@@ -441,7 +441,7 @@ TEST_P(Overlapped, CancelIoEx) {
 
 TEST_P(Overlapped, ClosingEndsWhatIsPending) {
     Pair pair = connected_pair(GetParam());
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     Receive one;
     Receive two;
     one.overlapped.hEvent = event;
@@ -460,7 +460,7 @@ TEST_P(Overlapped, ClosingEndsWhatIsPending) {
 
 TEST_P(Overlapped, EndOfTheThreadEndsWhatIsPending) {
     Pair pair = connected_pair(GetParam());
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     Receive with_event;
     Receive with_routine;
     with_event.overlapped.hEvent = event;
@@ -567,7 +567,7 @@ TEST_P(Overlapped, ManyThreadsWaitForTheirOwn) {
     std::vector<std::thread> threads;
     for (Pair& pair : pairs)
         threads.emplace_back([&pair] {
-            const WSAEVENT event = WSACreateEvent();
+            WSAEVENT event = WSACreateEvent();
             for (int round = 0; round < 50; ++round) {
                 Receive receive;
                 receive.overlapped.hEvent = event;

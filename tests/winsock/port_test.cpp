@@ -119,7 +119,7 @@ TEST_F(Port, BadHandles) {
 
 TEST_F(Port, PortAndSocketInOneCall) {
     const SOCKET s = socket(AF_INET, SOCK_STREAM, 0);
-    const HANDLE own = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 5, 1);
+    HANDLE own = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s), nullptr, 5, 1);
     ASSERT_NE(nullptr, own);
     closesocket(s);
     EXPECT_TRUE(CloseHandle(own));
@@ -168,7 +168,7 @@ TEST_F(Port, NoPacketForImmediateSuccessIfSwitchedOff) {
 TEST_F(Port, NoPacketWhereTheEventForbidsIt) {
     Pair pair = connected_pair();
     join(pair.server, 11);
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     char bytes[] = "quiet";
     WSABUF buffer{5, bytes};
     OVERLAPPED overlapped{};
@@ -305,7 +305,7 @@ TEST_F(Port, PollingWithoutAnyWait) {
 
 /// With the value 1, one thread at a time has packets in its hands, unless that one waits.
 TEST_F(Port, ConcurrencyValue) {
-    const HANDLE one = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
+    HANDLE one = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
     std::atomic<int> inside{0};
     std::atomic<int> most{0};
     std::atomic<int> done{0};
@@ -373,7 +373,7 @@ void waits_for_another(HANDLE port, const std::function<void(std::atomic<bool>&)
 
 TEST_F(Port, ConcurrencyOfThreadsThatWait) {
     // In a wait of ours, and in one that we do not know of: the second packet is taken all the same.
-    const HANDLE one = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
+    HANDLE one = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
     waits_for_another(one, [](std::atomic<bool>& second) {
         while (!second)
             Sleep(1);

@@ -126,14 +126,14 @@ TEST_F(Provider, IoctlQueuesTheRoutineBeforeItReturns) {
 }
 
 TEST_F(Provider, IoctlEventAndPort) {
-    const WSAEVENT event = WSACreateEvent();
+    WSAEVENT event = WSACreateEvent();
     OVERLAPPED overlapped{};
     overlapped.hEvent = event;
     EXPECT_EQ(0, ioctl(&on_, 4, &returned_, &overlapped));
     EXPECT_EQ(WSA_WAIT_EVENT_0, WSAWaitForMultipleEvents(1, &event, FALSE, 0, FALSE));
     WSACloseEvent(event);
     overlapped = {};
-    const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s_), nullptr, 5, 0);
+    HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s_), nullptr, 5, 0);
     EXPECT_EQ(0, ioctl(&on_, 4, &returned_, &overlapped));
     DWORD bytes;
     ULONG_PTR key;
@@ -221,7 +221,7 @@ TEST_F(Provider, Upcalls) {
     EXPECT_EQ(WSAEINVAL, error);
     EXPECT_EQ(SOCKET_ERROR, WPUCompleteOverlappedRequest(INVALID_SOCKET, &overlapped, 0, 0, &error));
     EXPECT_EQ(WSAENOTSOCK, error);
-    const WSAEVENT event = WPUCreateEvent(&error);
+    WSAEVENT event = WPUCreateEvent(&error);
     overlapped.hEvent = event;
     EXPECT_EQ(0, WPUCompleteOverlappedRequest(s_, &overlapped, WSAECONNRESET, 5, &error));
     EXPECT_EQ(WSA_WAIT_EVENT_0, WSAWaitForMultipleEvents(1, &event, FALSE, 0, FALSE));
@@ -235,7 +235,7 @@ TEST_F(Provider, Upcalls) {
     EXPECT_TRUE(WPUCloseEvent(event, &error));
     EXPECT_FALSE(WPUCloseEvent(event, &error));
     EXPECT_EQ(static_cast<int>(WSA_INVALID_HANDLE), error);
-    const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s_), nullptr, 5, 0);
+    HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(s_), nullptr, 5, 0);
     overlapped.hEvent = nullptr;
     EXPECT_EQ(0, WPUCompleteOverlappedRequest(s_, &overlapped, 0, 6, &error));
     ULONG_PTR key;

@@ -140,7 +140,7 @@ TEST_F(Rest, ClocksLocksThreads) {
     EXPECT_GE(GetTickCount() - ticks, 4u);
     EXPECT_EQ(static_cast<DWORD>(getpid()), GetCurrentProcessId());
     EXPECT_NE(0u, GetCurrentThreadId());
-    const HANDLE thread = CreateThread(nullptr, 0, exits, nullptr, 0, nullptr);
+    HANDLE thread = CreateThread(nullptr, 0, exits, nullptr, 0, nullptr);
     EXPECT_EQ(WAIT_OBJECT_0, WaitForSingleObject(thread, 10000));
     DWORD code = 0;
     EXPECT_TRUE(GetExitCodeThread(thread, &code));
@@ -162,7 +162,7 @@ TEST_F(Rest, ClocksLocksThreads) {
     EXPECT_EQ(5, InterlockedExchange(&count, 7));
     EXPECT_EQ(7, InterlockedCompareExchange(&count, 8, 7));
     EXPECT_EQ(8, InterlockedExchangeAdd(&count, 2));
-    const HANDLE event = CreateEventA(nullptr, TRUE, TRUE, nullptr);
+    HANDLE event = CreateEventA(nullptr, TRUE, TRUE, nullptr);
     EXPECT_TRUE(ResetEvent(event));
     EXPECT_EQ(static_cast<DWORD>(WAIT_TIMEOUT), WaitForSingleObject(event, 0));
     CloseHandle(event);

@@ -235,7 +235,7 @@ TEST_F(Rules, ReportProcessorsSpun) {
     std::vector<Pair> pairs;
     for (int i = 0; i < 20; ++i)
         pairs.push_back(connect_with({}, plainly));
-    const HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
+    HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
     std::vector<OVERLAPPED> overlapped(pairs.size());
     char bytes[8];
     WSABUF buffer{8, bytes};
@@ -316,7 +316,7 @@ TEST_F(Rules, ConnectByListTimeout) {
     for (int i = 0; i < 4; ++i) {
         fill.push_back(socket(AF_INET, SOCK_STREAM, 0));
         set_nonblocking(fill.back());
-        connect(fill.back(), generic(address), sizeof address);
+        (void)connect(fill.back(), generic(address), sizeof address);
     }
     SOCKET_ADDRESS_LIST list{1, {{reinterpret_cast<sockaddr*>(&address), sizeof address}}};
     const SOCKET client = socket(AF_INET, SOCK_STREAM, 0);
