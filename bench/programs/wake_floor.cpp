@@ -1,6 +1,6 @@
-// What a wake-up across processors costs on this machine, by several means: two processes, one pinned to each of
-// two processors, pass a turn to and fro and sleep in between. No way of carrying bytes that sleeps between messages
-// can be faster than this; it is what the rows with spinning off are to be compared with.
+// What a wake-up across processors costs on this machine, by several means: two processes, one pinned to each
+// of two processors, pass a turn to and fro and sleep in between. No way of carrying bytes that sleeps
+// between messages can be faster than this; it is what the rows with spinning off are to be compared with.
 //
 //     wake_floor [--seconds S]        one JSON object: the medians of a round trip in nanoseconds
 #include <fcntl.h>
@@ -112,8 +112,8 @@ uint64_t by_eventfd(double seconds) {
     static const uint64_t one = 1;
     const int first = eventfd(0, 0);
     const int second = eventfd(0, 0);
-    return median_round_trip(with_epoll(second, first, &one, sizeof one), with_epoll(first, second, &one, sizeof one),
-                             seconds);
+    return median_round_trip(with_epoll(second, first, &one, sizeof one),
+                             with_epoll(first, second, &one, sizeof one), seconds);
 }
 
 uint64_t by_tcp(double seconds) {
@@ -165,5 +165,6 @@ int main(int argc, char** argv) {
         std::sort(values.begin(), values.end());
         return static_cast<unsigned long>(values[values.size() / 2]);
     };
-    printf("{\"tcp_ns\": %lu, \"futex_ns\": %lu, \"eventfd_ns\": %lu}\n", median(tcp), median(futex), median(event));
+    printf("{\"tcp_ns\": %lu, \"futex_ns\": %lu, \"eventfd_ns\": %lu}\n", median(tcp), median(futex),
+           median(event));
 }

@@ -15,7 +15,7 @@ struct SocketFacts {
     uint64_t cookie;  ///< the kernel's name for this very socket, never used again
     bool established;
     uint64_t cgroup;  ///< the control group it was made in; 0 where the kernel does not say
-    int sign;  ///< its sign, see possession.h; kNoSign where the kernel does not show it
+    int sign;         ///< its sign, see possession.h; kNoSign where the kernel does not show it
 };
 
 /// Looks the socket with this local and remote address up in this process's network namespace, through

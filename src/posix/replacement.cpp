@@ -231,8 +231,8 @@ bool replace_descriptor(Stream& stream, int fd) {
     const bool good = pour_over(stream, fd, pair.kept) || start_carrier(fd, pair.kept);
     if (good)
         put_in_place(pair.given, stream, fd);
-    LOOPFAST_LOG("slot %u: a fresh socket %s in place of descriptor %d", stream.slot, good ? "is" : "cannot be",
-                 fd);
+    LOOPFAST_LOG("slot %u: a fresh socket %s in place of descriptor %d", stream.slot,
+                 good ? "is" : "cannot be", fd);
     sys::close(pair.given);
     sys::close(pair.kept);
     return good;

@@ -1,8 +1,8 @@
 // Programs that are executed: exec in all its forms, and the calls that fork and execute inside libc.
 //
-// The new image knows no streams. A descriptor that stays open over exec leaves the ring first; which of them do
-// is known at the call, so that is when it happens. A child of vfork runs on its parent's memory and
-// is the one who calls exec or dup2: what it leaves, it leaves for both.
+// The new image knows no streams. A descriptor that stays open over exec leaves the ring first; which of them
+// do is known at the call, so that is when it happens. A child of vfork runs on its parent's memory and is
+// the one who calls exec or dup2: what it leaves, it leaves for both.
 #include <alloca.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -126,8 +126,8 @@ LOOPFAST_PUBLIC int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t*
                                                      int onto) noexcept {
     if (Stream* const stream = find_stream(fd))
         part_with(*stream, fd, Reason::kOption);
-    return next<int (*)(posix_spawn_file_actions_t*, int, int)>("posix_spawn_file_actions_adddup2")(actions, fd,
-                                                                                                   onto);
+    return next<int (*)(posix_spawn_file_actions_t*, int, int)>("posix_spawn_file_actions_adddup2")(actions,
+                                                                                                    fd, onto);
 }
 LOOPFAST_PUBLIC int system(const char* command) {
     part_with_inherited();

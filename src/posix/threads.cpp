@@ -1,5 +1,5 @@
-// Calls that must not find our thread in the process (wait/steward.h): the kernel refuses some to a process with
-// several threads, and a process whose main thread ended lives until the last other one does.
+// Calls that must not find our thread in the process (wait/steward.h): the kernel refuses some to a process
+// with several threads, and a process whose main thread ended lives until the last other one does.
 #include <pthread.h>
 #include <sched.h>
 

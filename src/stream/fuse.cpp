@@ -411,7 +411,9 @@ void advance(Stream& stream, int fd) {
         return;
     if (!stream.in_in_ring())
         recount_received(stream, fd);
-    const auto moved = [&] { return stream.shared->out_lane.load(std::memory_order_acquire) != Lane::kKernel; };
+    const auto moved = [&] {
+        return stream.shared->out_lane.load(std::memory_order_acquire) != Lane::kKernel;
+    };
     if (moved())
         return;
     SetupScope scope(stream, fd);

@@ -136,8 +136,8 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     if (peer_first && !take_back(stream, fd))
         return false;
     if (!first_to_turn_away(stream.in(), kConsumerLeft) && stream.reader().available() != 0) {
-        // The peer turned away first, and what it left here only we can read. What we send from now on goes behind
-        // the ring all the same: it may be on its way out too, and waits for us to come to an end.
+        // The peer turned away first, and what it left here only we can read. What we send from now on goes
+        // behind the ring all the same: it may be on its way out too, and waits for us to come to an end.
         if (stream.out_in_ring() && !peer_first)
             shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
         return false;

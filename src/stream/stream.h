@@ -315,8 +315,8 @@ inline bool said_that_it_left(const Stream& stream) {
 bool peer_left(Stream& stream, int fd);
 /// After that: sends what the peer left unread over the kernel lane. @return true when all of it is sent.
 bool return_to_kernel(Stream& stream, int fd);
-/// Bytes of ours are still to go back to the kernel. Whoever sleeps meanwhile looks again soon: who sends them
-/// may be another thread, and what kept them may have been want of memory, of whose end no event tells.
+/// Bytes of ours are still to go back to the kernel. Whoever sleeps meanwhile looks again soon: who sends
+/// them may be another thread, and what kept them may have been want of memory, of whose end no event tells.
 constexpr int64_t kLookAgain = 10'000'000;
 inline bool has_to_return(const Stream& stream) {
     return stream.link_down.load(std::memory_order_relaxed) && stream.state() == State::kFused &&

@@ -190,8 +190,8 @@ void attend_stream(Stream& stream) {
         event.data.u64 = uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot;
         result = sys::epoll_ctl(set, EPOLL_CTL_ADD, stream.link.load(std::memory_order_relaxed), &event);
     }
-    // Where there is no thread to be had it is enough to find that out once; for want of memory the next sleep
-    // asks again.
+    // Where there is no thread to be had it is enough to find that out once; for want of memory the next
+    // sleep asks again.
     if (result != -ENOMEM)
         stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
     duty.unlock();
@@ -263,8 +263,8 @@ void retire_steward() {
 
 void finish_stewardship() {
     const auto unfinished_business = [] {
-        return running &&
-               (errand_count.load(std::memory_order_relaxed) | unfinished.load(std::memory_order_relaxed)) != 0;
+        return running && (errand_count.load(std::memory_order_relaxed) |
+                           unfinished.load(std::memory_order_relaxed)) != 0;
     };
     if (!unfinished_business() || in_borrowed_memory())
         return;

@@ -269,8 +269,8 @@ NothingLeaks::NothingLeaks(Victim& victim) : victim_(victim), descriptors_(victi
 
 void NothingLeaks::check(int slack) {
     victim_.result("close");
-    // Once per process, whatever the number of connections: what the steward sleeps in (wait/steward.cpp), and
-    // the file that tells of captures.
+    // Once per process, whatever the number of connections: what the steward sleeps in (wait/steward.cpp),
+    // and the file that tells of captures.
     constexpr int kOnce = 3;
     EXPECT_LE(victim_.result("descriptors"), descriptors_ + slack + kOnce);
 }
