@@ -70,6 +70,12 @@ pid_t forked(int fd, int output, std::initializer_list<const char*> words, char*
     return pid;
 }
 
+/// What is executed is to have this end's descriptor not even where both ends live in one process: else its
+/// end would never be seen.
+void keep_from_programs(const End& end) {
+    end.quietly("close on exec", [&](Outcome&) { ::fcntl(end.fd(), F_SETFD, FD_CLOEXEC); });
+}
+
 /// A descriptor goes through an AF_UNIX socket and comes back as another number.
 int passed(int fd) {
     int pair[2];
@@ -100,6 +106,7 @@ int passed(int fd) {
 }  // namespace
 
 CASE_THAT(parting_spawned_program_reads, kBlocking) {
+    keep_from_programs(p.a);
     p.a.send("0123456789");
     p.b.await_bytes(10);
     program(p.b, "head", [&](int output) { return spawned(p.b.fd(), output, {"head", "-c", "4"}, environ); });
@@ -146,6 +153,7 @@ CASE_THAT(parting_vforked_stranger_reads, kBlocking) {
 }
 
 CASE_THAT(parting_stranger_echoes, kBlocking) {
+    keep_from_programs(p.a);
     p.a.send("before ");
     p.b.await_bytes(7);
     p.b.call("cat in both directions", [&]() -> long {
@@ -162,6 +170,7 @@ CASE_THAT(parting_stranger_echoes, kBlocking) {
 }
 
 CASE_THAT(parting_stranger_reads_what_the_closed_peer_left, kBlocking) {
+    keep_from_programs(p.a);
     p.a.send("last words");
     p.b.await_bytes(10);
     p.a.close();
@@ -169,6 +178,7 @@ CASE_THAT(parting_stranger_reads_what_the_closed_peer_left, kBlocking) {
 }
 
 CASE_THAT(parting_stranger_reads_a_backlog_of_the_closed_peer, kBlocking) {
+    keep_from_programs(p.a);
     p.a.send(pattern(400'000));
     p.b.await_bytes(1000);
     p.a.close();
@@ -176,6 +186,7 @@ CASE_THAT(parting_stranger_reads_a_backlog_of_the_closed_peer, kBlocking) {
 }
 
 CASE_THAT(parting_peer_closes_after_it, kBlocking) {
+    keep_from_programs(p.a);
     // Its bytes go into the kernel before its end does, as many as there are.
     p.a.send(pattern(800'000));
     p.b.await_bytes(1000);
