@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "posix/posix.h"
@@ -17,20 +18,6 @@ constexpr int kRounds = 20;
 constexpr int kRoundsAtTheEnd = 1000;
 
 }  // namespace
-
-void part_with(Stream& stream, int fd, Reason reason) {
-    const int error = errno;
-    for (int round = 0; !leave(stream, fd, reason); ++round) {
-        // Bytes lie in the ring that nobody can send again, or the kernel's buffers are full.
-        if (round == kRounds || stream.in_in_ring()) {
-            if (!replace_descriptor(stream, fd))
-                LOOPFAST_LOG("slot %u: bytes in the ring stay behind", stream.slot);
-            break;
-        }
-        sys::sleep_ns(1'000'000);
-    }
-    errno = error;
-}
 
 namespace {
 
@@ -47,6 +34,32 @@ void await_return(int fd, uint64_t unread) {
 }
 
 }  // namespace
+
+namespace {
+
+void part(Stream& stream, int fd, Reason reason, bool wanted) {
+    const int error = errno;
+    const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
+    for (int round = 0;; ++round) {
+        if (leave(stream, fd, reason)) {
+            if (unread != 0)
+                await_return(fd, unread);
+            break;
+        }
+        // Bytes lie in the ring that nobody can send again, or the kernel's buffers are full.
+        if (round == kRounds || stream.in_in_ring()) {
+            if (!wanted || !replace_descriptor(stream, fd))
+                LOOPFAST_LOG("slot %u: bytes in the ring stay behind", stream.slot);
+            break;
+        }
+        sys::sleep_ns(1'000'000);
+    }
+    errno = error;
+}
+
+}  // namespace
+
+void part_with(Stream& stream, int fd, Reason reason) { part(stream, fd, reason, true); }
 
 void leave_ring(Stream& stream, int fd) {
     const int error = errno;
@@ -71,8 +84,11 @@ void part_with_inherited() {
         if (stream == nullptr)
             continue;
         const int flags = sys::fcntl(fd, F_GETFD);
-        if (flags >= 0 && (flags & FD_CLOEXEC) == 0)
-            part_with(*stream, fd, Reason::kOption);
+        if (flags < 0 || (flags & FD_CLOEXEC) != 0)
+            continue;
+        // Bytes that only the ring has are the relatives' to read where there are any, and a program that is
+        // executed looks for a connection at the standard descriptors.
+        part(*stream, fd, Reason::kOption, fd <= STDERR_FILENO || count_holders(*stream->shared) == 1);
     }
 }
 

@@ -37,11 +37,11 @@ namespace {
 }  // namespace
 
 // The end without destructors. What peers left is on its way all the same.
-LOOPFAST_PUBLIC [[noreturn]] void _exit(int status) noexcept {
+LOOPFAST_PUBLIC __attribute__((noreturn)) void _exit(int status) {
     finish_stewardship();
     for (;;)
         sys::call(SYS_exit_group, status);
 }
-LOOPFAST_PUBLIC [[noreturn]] void _Exit(int status) noexcept { _exit(status); }
+LOOPFAST_PUBLIC __attribute__((noreturn)) void _Exit(int status) noexcept { _exit(status); }
 
 }  // namespace loopfast

@@ -133,6 +133,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         if (!cpu.load(std::memory_order_relaxed).equals(here))
             cpu.store(here, std::memory_order_relaxed);  // a hint for the peer's spinning
         wake_consumer(stream);
+        attend(stream);  // of use from now on: there is something that the peer might leave unread
         // The bell found nobody: had the peer left the ring, these bytes are for the kernel to carry.
         if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd)) [[unlikely]]
             return_to_kernel(stream, fd);
