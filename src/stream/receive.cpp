@@ -158,10 +158,18 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
 /// How many bytes of the kernel's queue certainly lie before a cut that has not been seen. One that is
 /// published while we receive may have more behind it than the ring: a peer that left again at once goes on
 /// over the kernel lane, and its bytes would be taken for those before the cut.
-uint64_t before_any_cut(const Stream& stream, int fd) {
+/// `result` is what a receive says where there are none.
+uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
     int waiting = 0;
-    if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0)
-        return 0;
+    if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0) {
+        // At the mark of urgent data FIONREAD counts nothing of what lies behind it.
+        char byte;
+        result = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (result <= 0)
+            return 0;
+        waiting = 1;
+    }
+    result = -EAGAIN;
     // Acquire orders the count before the look: what was there already cannot have been sent after the cut.
     std::atomic_thread_fence(std::memory_order_acquire);
     return stream.in().producer.cut.load(std::memory_order_acquire).equals(kNoCut)
@@ -179,7 +187,11 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
         return -EBADF;
     if (stream.state() == State::kKernel)  // left by another thread: the ring is not ours any more
         return kernel_receive(fd, to, size, flags);
-    while (!stream.in_in_ring()) {
+    // Each round but the last one saw the cut change under it, which an honest peer's does once.
+    constexpr int kMostRounds = 8;
+    for (int round = 0; !stream.in_in_ring(); ++round) {
+        if (round == kMostRounds)
+            return -EAGAIN;
         // Acquire pairs with the release in publish_cut: the cut is seen with what preceded it. Any value is
         // harmless: one that does not fit our count only keeps us on the kernel lane.
         uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
@@ -188,14 +200,12 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
             shared.in_lane.store(Lane::kRing, std::memory_order_release);
             break;
         }
-        const uint64_t until_cut = cut == kNoCut      ? before_any_cut(stream, fd)
+        long result = -EAGAIN;
+        const uint64_t until_cut = cut == kNoCut      ? before_any_cut(stream, fd, result)
                                    : cut - 1 > so_far ? cut - 1 - so_far
                                                       : size;
-        long result = -EAGAIN;
         if (until_cut != 0)
             result = kernel_receive(fd, to, size < until_cut ? size : static_cast<size_t>(until_cut), flags);
-        else if (char byte; (result = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)) > 0)
-            continue;  // came this moment, or the cut did
         forget_kernel_readiness(stream);
         const bool nothing = result == -EAGAIN;
         if (result <= 0 && !nothing)
