@@ -62,19 +62,21 @@ struct Stream {
     std::atomic<uint32_t> attended{0};  ///< the steward that watches the link, see attend()
     std::atomic<int> offer{-1};         ///< connector: the listening socket
     std::atomic<int> pending_link{-1};  ///< connected, nothing is shared yet
-    Stage stage = Stage::kNobody;       ///< of the meeting on it, see proof.h
-    int peer_sign = -1;                 ///< the peer's switches at our first look
-    uint64_t peer_cookie = 0;           ///< the peer's socket
-    uint32_t quiet_calls = 0;           ///< since something happened on the pending link
-    int sign_fd = -1;                   ///< the descriptor through which our sign was given
-    uint64_t sign_cookie = 0;           ///< and what it meant then
+    /// Of the meeting on it, see proof.h. Changed inside a SetupScope; looked at before, as a hint whether
+    /// one is worth while.
+    std::atomic<Stage> stage{Stage::kNobody};
+    int peer_sign = -1;                    ///< the peer's switches at our first look
+    uint64_t peer_cookie = 0;              ///< the peer's socket
+    std::atomic<uint32_t> quiet_calls{0};  ///< since something happened on the pending link
+    int sign_fd = -1;                      ///< the descriptor through which our sign was given
+    uint64_t sign_cookie = 0;              ///< and what it meant then
     uint64_t threshold = 0;
     std::atomic<uint64_t> next_look_in{0};
     std::atomic<uint64_t> next_look_out{0};
     std::atomic<uint32_t> offer_calls{0};
-    int64_t offer_made = 0;
-    uint32_t steps_aside =
-        0;  ///< of a thread, so that another one's calls end and the offer can be confirmed
+    std::atomic<int64_t> offer_made{0};
+    /// Of a thread, so that another one's calls end and the offer can be confirmed.
+    std::atomic<uint32_t> steps_aside{0};
 
     // What looks at the packets, see judge.cpp.
     std::atomic<uint64_t> judged{0};  ///< the verdict_word() under which nothing forbade the ring
