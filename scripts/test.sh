@@ -54,10 +54,10 @@ in_time() { timeout --kill-after=20 "$(left)" "$@"; }
 stage build 60 build_tree build
 if [ $failed -eq 0 ]; then
     stage tests 30 in_time ctest --test-dir build --output-on-failure -j2 --timeout 300 --no-tests=error
-    stage asan 270 in_time ./dev asan
-    stage tsan 270 in_time ./dev tsan
-    stage fuzz 100 in_time ./dev fuzz 10
-    stage lint 200 in_time ./dev lint
+    stage asan 400 in_time ./dev asan
+    stage tsan 480 in_time ./dev tsan
+    stage fuzz 180 in_time ./dev fuzz 10
+    stage lint 420 in_time ./dev lint
 fi
 
 echo
