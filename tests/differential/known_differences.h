@@ -33,7 +33,8 @@ constexpr KnownDifference kKnownDifferences[] = {
     {"interrupted_send", "*", Shows::kSometimes,
      "the kernel finds room again after a while, how soon varies"},
     {"send_timeout", "*", Shows::kSometimes, "the kernel finds room again after a while, how soon varies"},
-    {"waiting_send_ends_with_*", "*", Shows::kSometimes, "the kernel finds room again after a while, how soon varies"},
+    {"waiting_send_ends_with_*", "*", Shows::kSometimes,
+     "the kernel finds room again after a while, how soon varies"},
     {"fill_and_drain", "*", Shows::kSometimes, "the kernel finds room again after a while, how soon varies"},
 };
 
