@@ -82,6 +82,19 @@ Met turned_away(Stream& stream, Met how) {
     return how;
 }
 
+/// Takes the message that is due on the link. @return false when there is none: `why` says so, and what that
+/// means for the meeting is done.
+bool take_message(Stream& stream, int link, Kind kind, Message& message, Met& why) {
+    int none = -1;
+    const Received received = receive_message(link, kind, message, none);
+    if (received == Received::kMessage)
+        return true;
+    why = received == Received::kNothing ? Met::kNotYet
+          : received == Received::kGone  ? turned_away(stream, Met::kGone)
+                                         : turned_away(stream, Met::kStranger);
+    return false;
+}
+
 }  // namespace
 
 Tuple tuple_of(const Stream& stream) {
@@ -109,17 +122,9 @@ Met meet_connector(Stream& stream, int fd) {
     if (!readable(link))
         return Met::kNotYet;
     Message message;
-    int none = -1;
-    switch (receive_message(link, kSigned, message, none)) {
-    case Received::kNothing:
-        return Met::kNotYet;
-    case Received::kGone:
-        return turned_away(stream, Met::kGone);
-    case Received::kBad:
-        return turned_away(stream, Met::kStranger);
-    case Received::kMessage:
-        break;
-    }
+    Met why = Met::kNotYet;
+    if (!take_message(stream, link, kSigned, message, why))
+        return why;
     if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd) ||
         !has_signed(stream, link))
         return turned_away(stream, Met::kStranger);
@@ -132,17 +137,9 @@ namespace {
 /// Connector: the acceptor's hello. Our look comes before our sign, and so before the acceptor's.
 Met answer(Stream& stream, int fd, int link) {
     Message message;
-    int none = -1;
-    switch (receive_message(link, kHello, message, none)) {
-    case Received::kNothing:
-        return Met::kNotYet;
-    case Received::kGone:
-        return turned_away(stream, Met::kGone);
-    case Received::kBad:
-        return turned_away(stream, Met::kStranger);
-    case Received::kMessage:
-        break;
-    }
+    Met why = Met::kNotYet;
+    if (!take_message(stream, link, kHello, message, why))
+        return why;
     SocketFacts facts{};
     Credentials credentials{};
     Reason reason;
@@ -210,12 +207,19 @@ void forget_link_of_parent(Stream& stream) {
     close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
 }
 
-void keep_options_private(Stream& stream) {
-    // In the middle of giving it, it is not there yet for others to see, or its giver is this very thread.
-    if (stream.shared->sign.load(std::memory_order_relaxed) == 0 || !hold_setup(stream))
-        return;
-    end_meeting(stream);
-    release_setup(stream);
+PrivateOptions::PrivateOptions(Stream& stream) : stream_(stream) {
+    // Where no setup is under way none begins but at a call of the program.
+    const bool possible = stream.offer.load(std::memory_order_relaxed) >= 0 ||
+                          stream.pending_link.load(std::memory_order_relaxed) >= 0 ||
+                          stream.shared->sign.load(std::memory_order_relaxed) != 0;
+    held_ = possible && hold_setup(stream);
+    if (held_ && stream.shared->sign.load(std::memory_order_relaxed) != 0)
+        end_meeting(stream);
+}
+
+PrivateOptions::~PrivateOptions() {
+    if (held_)
+        release_setup(stream_);
 }
 
 bool meeting_due(Stream& stream) {

@@ -234,9 +234,36 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
 
 }  // namespace
 
+namespace {
+
+/// On a stream that has no segment yet, for a call that waits aside. @return false when it has one by now.
+[[gnu::noinline]] bool receive_in_setup(Stream& stream, int fd, Buffers* to, size_t size, int flags,
+                                        long& result) {
+    {
+        KernelReceive scope(stream);
+        if (!scope.allowed())
+            return false;
+        if (stream.generation != stream.shared->generation.load(std::memory_order_relaxed)) {
+            result = -EBADF;  // closed by another thread
+            return true;
+        }
+        result = kernel_receive(fd, to, size, flags);
+        scope.count(result, flags);
+    }
+    after_kernel_call(stream, fd);
+    return true;
+}
+
+}  // namespace
+
 long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
-    if (stream.state() == State::kKernel)
+    const State state = stream.state();
+    if (state == State::kKernel)
         return kernel_receive(fd, to, size, flags);
+    long early = 0;
+    if (state != State::kFused && state != State::kProposed && receive_in_setup(stream, fd, to, size, flags, early))
+        [[unlikely]]
+        return early;
     heed_verdict(stream, fd);
     if (stream.state() == State::kKernel) [[unlikely]]
         return kernel_receive(fd, to, size, flags);

@@ -36,15 +36,24 @@ int count_holders(SharedHalf& shared) {
 
 namespace {
 
-bool take_setup(SharedHalf& shared) {
+bool take_setup(Stream& stream) {
+    SharedHalf& shared = *stream.shared;
     uint32_t owner = 0;
     // Acquire pairs with the release below: we see what the last one in here did.
-    if (shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire))
+    if (shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire)) {
+        stream.setup_inside.store(my_tid(), std::memory_order_relaxed);
         return true;
+    }
+    // A thread of this process lives as long as we do: often it is the steward.
+    if (stream.setup_inside.load(std::memory_order_relaxed) == owner)
+        return false;
     // A relative that was killed in here has left its name. Nothing else: what it was about to change lay in
     // its own memory, or it had no living relative.
-    return owner != my_tid() && is_gone(static_cast<int>(owner)) &&
-           shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire);
+    if (owner == my_tid() || !is_gone(static_cast<int>(owner)) ||
+        !shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire))
+        return false;
+    stream.setup_inside.store(my_tid(), std::memory_order_relaxed);
+    return true;
 }
 
 }  // namespace
@@ -54,7 +63,7 @@ bool hold_setup(Stream& stream) {
     // for the name of a dead owner that now belongs to some other thread.
     constexpr unsigned kRounds = 10'000;
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (take_setup(*stream.shared))
+        if (take_setup(stream))
             return true;
         if (stream.shared->setup_owner.load(std::memory_order_relaxed) == my_tid())
             return false;
@@ -65,7 +74,7 @@ bool hold_setup(Stream& stream) {
 
 void release_setup(Stream& stream) { stream.shared->setup_owner.store(0, std::memory_order_release); }
 
-SetupScope::SetupScope(Stream& stream, int fd) : stream_(stream), entered_(take_setup(*stream.shared)) {
+SetupScope::SetupScope(Stream& stream, int fd) : stream_(stream), entered_(take_setup(stream)) {
     if (entered_)
         stream.setup_fd = fd;
 }

@@ -232,6 +232,17 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     return 0;
 }
 
+/// Another thread is about to fuse the stream, and may have been here to claim its entries already: an entry
+/// that is made now would be forgotten in the kernel's set. The lock is held.
+void EpollSet::await_outcome(const Stream& stream) {
+    while (stream.state() == State::kPending &&
+           stream.shared->setup_owner.load(std::memory_order_relaxed) != my_tid()) {
+        lock.unlock();
+        sys::sleep_ns(5'000);
+        lock.lock();
+    }
+}
+
 int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
         return real::epoll_ctl(set_fd, operation, fd, event) < 0 ? -errno : 0;
@@ -244,6 +255,8 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
             leave(*stream, fd, Reason::kOption);
     }
     Hold hold(lock);
+    if (stream != nullptr && stream->state() == State::kPending) [[unlikely]]
+        await_outcome(*stream);
     descriptor = set_fd;
     Interest* interest = interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
@@ -356,9 +369,10 @@ bool EpollSet::claim(Stream& stream, int fd) {
         interest.edge = interest.entered == kernel_waits_ ||
                         ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
         interest.seen_in_kernel = received_by_kernel(number);
-        // Full now: room will be an edge. From here on each send that finds none counts (report_edge).
-        interest.seen_full = stream.shared->full_count.load(std::memory_order_relaxed) -
-                             ((sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
+        // Full now, or once: room will be an edge, or is one that the kernel's set had yet to report. From here
+        // on each send that finds none counts (report_edge).
+        const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+        interest.seen_full = full - (full != 0 || (sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
         interest.seen_ended = interest.entered == kernel_waits_
                                   ? 0
                                   : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);

@@ -153,6 +153,14 @@ public:
                     return false;
             }
         }
+        // Where there is a steward the rest may be his.
+        for (int i = 0; i < 2000 && (in_setup(*connector_) || in_setup(*acceptor_)); ++i)
+            usleep(1000);
+        for (int end = 0; end < 2; ++end) {
+            char byte = 's';
+            if (door_send(fd(end), &byte, 1) != 1 || door_receive(fd(1 - end), &byte, 1) != 1)
+                return false;
+        }
         return both_in_ring(*connector_) && both_in_ring(*acceptor_);
     }
     void close_end(int& fd) {
