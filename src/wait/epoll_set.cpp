@@ -366,8 +366,9 @@ bool EpollSet::claim(Stream& stream, int fd) {
         interest.disabled = fired;
         // An edge that the kernel's set has reported already is not reported again, but what lies unread
         // may have come since.
-        interest.edge = interest.entered == kernel_waits_ ||
-                        ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
+        interest.edge = interest.entered == kernel_waits_;
+        interest.edge_if_unread =
+            (interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0;
         interest.seen_in_kernel = received_by_kernel(number);
         // Full now, or once: room will be an edge, or is one that the kernel's set had yet to report. From here
         // on each send that finds none counts (report_edge).

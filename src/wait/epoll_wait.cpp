@@ -96,7 +96,8 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     const bool late = stream.in_in_ring() && stream.shared->peer_left.load(std::memory_order_relaxed) == 0 &&
                       stream.shared->kernel_in.load(std::memory_order_relaxed) > interest.seen_in_kernel &&
                       (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
-    return interest.edge || arrived || room_again || ended || late;
+    const bool unread = interest.edge_if_unread && (bits & EPOLLIN) != 0;
+    return interest.edge || unread || arrived || room_again || ended || late;
 }
 
 bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
@@ -108,7 +109,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
     if (!has_edge(interest, stream, bits))
         return false;
-    interest.edge = false;
+    interest.edge = interest.edge_if_unread = false;
     interest.seen_position = position;
     if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
         interest.seen_in_kernel = received_by_kernel(fd);

@@ -24,6 +24,7 @@ struct Interest {
     bool managed : 1;     ///< in our hands; else in the kernel's set E
     bool disabled : 1;    ///< a one-shot that fired
     bool edge : 1;        ///< an edge is due whatever the positions say
+    bool edge_if_unread : 1;  ///< one is due as long as something lies unread
     bool registered : 1;  ///< link and kernel socket are in H
     bool had_room : 1;    ///< when it was registered: the first event says so, and that is no news
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event

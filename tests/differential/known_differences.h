@@ -24,6 +24,8 @@ constexpr KnownDifference kKnownDifferences[] = {
     // Descriptors that somebody else uses: exec, stdio and raw system calls are the next issue's.
     {"epoll_edge_of_a_peer_in_the_kernel", "early run", Shows::kSometimes,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
+    {"epoll_exclusive", "early", Shows::kSometimes,
+     "an entry that goes over into our set during the hand-over tells its edge again"},
     {"random@*", "early run", Shows::kSometimes,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
     // Death.
