@@ -26,6 +26,8 @@ constexpr KnownDifference kKnownDifferences[] = {
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
     {"epoll_exclusive", "early", Shows::kSometimes,
      "an entry that goes over into our set during the hand-over tells its edge again"},
+    {"epoll_registered_before_connecting_bytes", "early", Shows::kSometimes,
+     "an entry that goes over into our set during the hand-over tells its edge again"},
     {"random@*", "early run", Shows::kSometimes,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
     // Death.

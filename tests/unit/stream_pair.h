@@ -18,6 +18,10 @@
 
 namespace loopfast {
 
+inline bool waits_aside(const Stream& stream, int flags) {
+    return in_setup(stream) && (flags & (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 0;
+}
+
 inline long door_receive(int fd, void* buffer, size_t size, int flags = 0) {
     Stream* const stream = find_stream(fd);
     if (stream == nullptr)
@@ -30,7 +34,9 @@ inline long door_receive(int fd, void* buffer, size_t size, int flags = 0) {
             return result < 0 ? -errno : result;
         }
         int error = 0;
-        {
+        if (waits_aside(*stream, flags)) {
+            moved = true;
+        } else {
             KernelReceive scope(*stream);
             moved = !scope.allowed();
             if (!moved) {
@@ -63,7 +69,9 @@ inline long door_send(int fd, const void* buffer, size_t size, int flags = 0) {
         before_kernel_send(*stream, fd, size);
         bool moved = false;
         int error = 0;
-        {
+        if (waits_aside(*stream, flags)) {
+            moved = true;
+        } else {
             KernelSend scope(*stream);
             moved = !scope.allowed() || stream->fused();
             if (!moved) {
