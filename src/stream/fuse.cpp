@@ -34,9 +34,9 @@ constexpr uint32_t kMostLooks = 12;
 constexpr uint32_t kOfferCalls = 4096;
 constexpr int64_t kOfferTime = 1'000'000'000;
 constexpr uint32_t kStepsAside = 16;
-/// The first calls of the program leave the next step to the steward, so that the first messages are not late.
-/// Then, and who moves more than messages at once, it takes the steps that it comes across as well: both
-/// processors may be busy with the two programs.
+/// The first calls on a socket that opted in by itself leave the next step to the steward, so that the first
+/// messages are not late. Then, and who moves more than messages at once, the program takes the steps that it
+/// comes across as well: both processors may be busy with the two programs.
 constexpr uint32_t kMostLed = 16;
 constexpr uint64_t kFirstMessages = 8192;
 /// And so many wait aside for a peer that does not come any further.
@@ -398,7 +398,7 @@ bool led(Stream& stream) {
     const SharedHalf& shared = *stream.shared;
     const uint32_t calls = ++stream.led_calls;
     // Proven, and no segment: the steward found this thread in the kernel.
-    return calls <= kMostLed && stream.stage != Stage::kProven &&
+    return stream.threshold == 0 && calls <= kMostLed && stream.stage != Stage::kProven &&
            shared.kernel_out.load(std::memory_order_relaxed) +
                    shared.kernel_in.load(std::memory_order_relaxed) - stream.setup_from <=
                kFirstMessages;

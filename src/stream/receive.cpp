@@ -250,7 +250,8 @@ namespace {
         result = kernel_receive(fd, to, size, flags);
         scope.count(result, flags);
     }
-    after_kernel_call(stream, fd);
+    if (result != -EAGAIN)  // else the call is about to wait: the steward goes on meanwhile
+        after_kernel_call(stream, fd);
     return true;
 }
 

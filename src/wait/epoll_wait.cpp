@@ -139,7 +139,7 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         Interest& interest = *interests_.find(fd);
         Stream& stream = stream_at(interest.slot);
         ++place;
-        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
+        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
             continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
@@ -196,7 +196,7 @@ bool EpollSet::register_streams() {
             continue;
         // Claimed and without a segment: another thread is about to install it. To sleep now would be to
         // sleep without this stream.
-        all = stream.segment && register_one(fd, interest, stream) && all;
+        all = has_segment(stream) && register_one(fd, interest, stream) && all;
     }
     unregistered_ = !all;
     return all;
@@ -206,7 +206,7 @@ void EpollSet::arm_hot(uint64_t token) {
     for (uint32_t i = 0; i < hot_count_; ++i) {
         Interest& interest = *interests_.find(hot_[i]);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
+        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
             continue;
         loopfast::arm(stream, stream.in().sleep.consumer, token);
         if ((interest.events & EPOLLOUT) != 0)
@@ -218,7 +218,7 @@ void EpollSet::disarm_hot(uint64_t token) {
     for (uint32_t i = 0; i < hot_count_; ++i) {
         Interest& interest = *interests_.find(hot_[i]);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
+        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
             continue;
         disarm_word(stream.in().sleep.consumer, token);
         if ((interest.events & EPOLLOUT) != 0)
@@ -269,7 +269,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
         if (interest == nullptr || !interest->managed)
             continue;
         Stream& stream = stream_at(interest->slot);
-        if (stream.generation != interest->generation || !stream.segment)
+        if (stream.generation != interest->generation || !has_segment(stream))
             continue;
         if ((data & 1) != 0) {
             kernel_event(stream);
@@ -410,7 +410,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
         if (found == 0 && timeout != 0 && first && hot_count_ != 0) {
             Stream& any = stream_at(interests_.find(hot_[0])->slot);
-            const int64_t time = any.segment && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+            const int64_t time = has_segment(any) && peer_on_this_cpu(any) ? 0 : spin_time(history_);
             if (time > 0)
                 spin_until(history_, deadline, time, [&] {
                     // Other threads get at the set in between.
@@ -457,7 +457,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
         for (uint32_t i = 0; i < hot_count_; ++i) {
             Stream& stream = stream_at(interests_.find(hot_[i])->slot);
-            if (stream.segment) {
+            if (has_segment(stream)) {
                 offer_pages_back(stream);
                 if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
                     left = kLookAgain;
@@ -506,7 +506,7 @@ bool EpollSet::any_ready(int set_fd) {
         const int fd = hot_[i];
         Interest& interest = *interests_.find(fd);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
+        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
             continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (bits == 0)

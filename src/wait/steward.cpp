@@ -148,6 +148,7 @@ void run_errands() {
         close_hidden(errand.fd);
         Stream& stream = *errand.stream;
         errand = {};
+        Hold last(descriptor_lock(stream.slot));  // the slot is given to another stream after we let go
         // As at the end of Watching, whose count has been held since.
         if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
             stream.dying.load(std::memory_order_seq_cst))

@@ -153,6 +153,11 @@ Message Attack::good_message(Kind kind) const {
 namespace {
 /// One of those calls of the victim's at which it takes a step.
 void call(Victim& victim) { victim.ask("recv 1 64"); }  // MSG_DONTWAIT
+
+bool await(int fd, int milliseconds = 5000) {
+    pollfd one{fd, POLLIN, 0};
+    return poll(&one, 1, milliseconds) == 1;
+}
 }  // namespace
 
 bool Attack::greet() {
@@ -164,6 +169,7 @@ bool Attack::greet() {
     int none = -1;
     for (int i = 0; i < 40; ++i) {
         call(victim);
+        await(link, 100);
         if (receive_message(link, kSigned, message, none) == Received::kMessage)
             return true;
     }
@@ -173,11 +179,12 @@ bool Attack::greet() {
 void Attack::sign() { give_sign(tcp, sign_of(tcp)); }
 
 bool Attack::take_hello() {
-    if (link < 0)
+    // The victim's steward comes in a moment.
+    if (link < 0 && await(offer))
         link = accept4(offer, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     Message message{};
     int none = -1;
-    return link >= 0 && receive_message(link, kHello, message, none) == Received::kMessage;
+    return link >= 0 && await(link) && receive_message(link, kHello, message, none) == Received::kMessage;
 }
 
 int Attack::take_proposal() {
@@ -189,6 +196,7 @@ int Attack::take_proposal() {
     int descriptor = -1;
     for (int i = 0; i < 40; ++i) {
         call(victim);
+        await(link, 100);
         if (receive_message(link, kProposal, message, descriptor) == Received::kMessage)
             break;
     }
@@ -219,6 +227,7 @@ bool Attack::fuse() {
     // A few calls of the victim's settle it; it looks at ever larger distances.
     for (int i = 0; i < 64; ++i) {
         call(victim);
+        usleep(1000);
         if (!theirs().producer.cut.load(std::memory_order_acquire).equals(kNoCut))
             return true;
     }
