@@ -27,9 +27,9 @@
      BREAK_CUT_LATE        the cut is published after the first ring byte
      BREAK_RING_FIRST      the receiver looks at the ring before it reached the cut
      BREAK_CUT_UNCONFIRMED the acceptor cuts before the connector has confirmed
-   With STEWARD each end has a third thread, the steward (wait/steward.h), which takes steps of the setup at any
-   moment, STEPS of them at most; and receivers wait in the kernel, or beside it (wait_aside in sleeper.cpp), as
-   they like:
+   With STEWARD each end has one more thread, the steward (wait/steward.h), which takes steps of the setup at any
+   moment, STEPS of them at most; receivers wait in the kernel, or beside it (wait_aside in sleeper.cpp), as they
+   like; and bytes go one way, FROM the connector or the acceptor:
      BREAK_NO_CALL            who changes the state does not call those that wait aside
      BREAK_LOOK_BEFORE_COUNT  who waits aside looks at the state and then counts itself                       */
 
@@ -79,6 +79,9 @@ bool waiting_aside[2], called[2];
 /* The steward takes so many steps, in vain or not. */
 #ifndef STEPS
 #define STEPS 3
+#endif
+#ifndef FROM
+#define FROM CONNECTOR
 #endif
 #endif
 /* A bell came since this end last slept on the link. Only what is published in the ring rings: the note that the
@@ -415,9 +418,11 @@ end_steward:
 
 init {
     atomic {
-        run sender(0); run sender(1); run receiver(0); run receiver(1);
 #ifdef STEWARD
-        run steward(0); run steward(1)
+        state[CONNECTOR] = OFFERED; /* at its connect */
+        run sender(FROM); run receiver(1 - FROM); run steward(0); run steward(1)
+#else
+        run sender(0); run sender(1); run receiver(0); run receiver(1)
 #endif
     }
 }

@@ -280,8 +280,9 @@ bool confirm(Stream& stream, int fd) {
 bool look(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
     SharedHalf& shared = *stream.shared;
-    if (!scope.entered() || stream.state() != State::kCandidate || stream.pending_link >= 0 ||
-        !connected(stream, fd))
+    if (!scope.entered())
+        return false;
+    if (stream.state() != State::kCandidate || stream.pending_link >= 0 || !connected(stream, fd))
         return true;
     if (count_holders(shared) != 1)
         return false;
@@ -555,7 +556,8 @@ bool carry_on(Stream& stream, int fd) {
     case State::kCandidate:
         if (stream.look_due.exchange(false, std::memory_order_relaxed)) {
             ++stream.offer_calls;
-            look(stream, fd);
+            if (!look(stream, fd))
+                --stream.offer_calls;  // the next call comes here again
         }
         entered = stream.pending_link.load(std::memory_order_relaxed) < 0 || propose(stream, fd);
         break;

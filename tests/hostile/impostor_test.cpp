@@ -113,7 +113,9 @@ TEST(Impostor, StandsInForTheConnector) {
     });
     usleep(20'000);
     pair.connect();
-    pair.converse(50);
+    pair.converse(25);
+    usleep(50'000);  // until it had a processor
+    pair.converse(25);
     EXPECT_FALSE(pair.fused());
     const Loot loot = impostor.end();
     expect_nothing(loot);
@@ -141,7 +143,9 @@ TEST(Impostor, StandsInForTheAcceptor) {
     ASSERT_EQ(pair.acceptor.result("accept"), 0);
     pair.acceptor.result("timeout 3000");
     pair.connector.result("timeout 3000");
-    pair.converse(50);
+    pair.converse(25);
+    usleep(50'000);  // until it had a processor
+    pair.converse(25);
     EXPECT_FALSE(pair.fused());
     const Loot loot = impostor.end();
     expect_nothing(loot);
