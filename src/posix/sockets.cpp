@@ -182,6 +182,7 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);
+    tell_sets_of_shutdown(*stream);  // the kernel wakes its sleepers even where it fails
     return result;
 }
 

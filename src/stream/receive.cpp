@@ -51,8 +51,9 @@ long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     const long result = kernel_receive(fd, to, size, flags);
     if (result == -ECONNRESET || result == -EPIPE || result == -ETIMEDOUT)
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
-    if (result == 0 && size != 0 && hung_up(stream.link.load(std::memory_order_relaxed)) &&
-        refused_by_the_dead(stream, fd)) {
+    // A connection that is over already (POLLHUP, with our half open) was reset, and somebody was told.
+    if (result == 0 && size != 0 && (ready & POLLHUP) == 0 &&
+        hung_up(stream.link.load(std::memory_order_relaxed)) && refused_by_the_dead(stream, fd)) {
         int error = 0;
         socklen_t length = sizeof error;
         sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);

@@ -281,6 +281,8 @@ struct SetHooks {
     bool (*claim)(Stream& stream, int fd) = nullptr;
     /// It was not fused after all: back into the kernel's sets.
     void (*unclaim)(Stream& stream) = nullptr;
+    /// An edge for every entry that means the stream.
+    void (*edge)(Stream& stream) = nullptr;
 };
 inline SetHooks set_hooks;
 
@@ -359,6 +361,11 @@ void disconnected(Stream& stream);
 constexpr int kShutLater = -1;
 int before_shutdown(Stream& stream, int fd, int how);
 void after_shutdown(Stream& stream, int how);
+/// Whatever was asked of it, and whether it could be had, shutdown(2) is an edge to everybody who waits.
+inline void tell_sets_of_shutdown(Stream& stream) {
+    if (set_hooks.edge != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
+        set_hooks.edge(stream);
+}
 
 /// A thread looks at the segment without a lock for a while.
 class Watching {

@@ -422,6 +422,20 @@ void EpollSet::drop(Stream& stream) {
     kick();
 }
 
+void EpollSet::edge(Stream& stream) {
+    Hold hold(lock);
+    bool found = false;
+    interests_.each([&](int number, Interest& interest) {
+        if (!interest.managed || interest.dormant || interest.slot != stream.slot ||
+            interest.generation != stream.generation)
+            return;
+        interest.edge = found = true;
+        make_hot(number, interest);
+    });
+    if (found)
+        kick();
+}
+
 void EpollSet::forked() {
     // The child shares the kernel's set with its parent, as without us; but two processes in one hidden set
     // would take each other's edges.
@@ -511,6 +525,7 @@ void connect_sets() {
         each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
     };
     set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
+    set_hooks.edge = [](Stream& stream) { each_set([&](EpollSet& set) { set.edge(stream); }); };
     table_hooks.stream_closing = drop_from_sets;
     table_hooks.end_jumped_calls = end_jumped_calls;
     table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };

@@ -87,8 +87,9 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     const bool arrived =
         position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
     const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
-    // The end is news to everybody, whatever he asked for.
-    const bool ended = end_of(interest, stream) != interest.seen_ended;
+    // The end is news to everybody, whatever he asked for. An error that somebody has collected is gone,
+    // which is none.
+    const bool ended = (end_of(interest, stream) & ~interest.seen_ended) != 0;
     // Bytes that came over the kernel lane after the last report are news too, even when they have been read
     // by now and what lies unread is the ring's, which that report told of: who reads as many bytes as
     // FIONREAD said (nginx) counts on an edge for all that came later. A sender with a full window has such

@@ -94,6 +94,42 @@ CASE(epoll_edge_of_the_end) {
     set.wait();
 }
 
+CASE(epoll_edge_of_a_shutdown) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    set.wait();
+    set.wait();
+    Pending waiting = set.start_wait();
+    p.b.shutdown(SHUT_RD);
+    waiting.finish();
+    set.wait();
+    p.b.shutdown(SHUT_RD);  // nothing new, and an edge all the same
+    set.wait();
+    set.wait();
+    p.b.shutdown(SHUT_WR);
+    p.a.await_end();
+    set.wait();
+    set.wait();
+}
+
+CASE(epoll_edge_of_a_collected_error) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLOUT | EPOLLET);
+    p.b.send("unread");
+    p.a.await_bytes(6);
+    p.a.close();
+    p.b.await_poll(POLLHUP);
+    set.wait();
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    set.wait();  // an error that goes away is no news
+    p.b.recv(1);
+    p.b.shutdown(SHUT_WR);  // one that fails is
+    set.wait();
+    set.wait();
+}
+
 CASE(epoll_edge_writable_again) {
     EpollSet set(p.script, p.a.actor(), "set");
     set.add(p.a, EPOLLOUT | EPOLLET);
