@@ -182,7 +182,7 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);
-    tell_sets_of_shutdown(*stream);  // the kernel wakes its sleepers even where it fails
+    tell_sets(*stream, 0);  // the kernel wakes its sleepers even where it fails
     return result;
 }
 
@@ -226,6 +226,8 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         socklen_t length = sizeof bytes;
         if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) == 0)
             shared.low_water.store(static_cast<uint32_t>(bytes), std::memory_order_relaxed);
+        if (stream.segment && (readiness(stream, fd, Freshness::kRecent) & POLLIN) != 0)
+            tell_sets(stream, POLLIN | POLLRDNORM | POLLPRI | POLLRDBAND);
         break;
     }
     case SO_SNDBUF:

@@ -281,8 +281,8 @@ struct SetHooks {
     bool (*claim)(Stream& stream, int fd) = nullptr;
     /// It was not fused after all: back into the kernel's sets.
     void (*unclaim)(Stream& stream) = nullptr;
-    /// An edge for every entry that means the stream.
-    void (*edge)(Stream& stream) = nullptr;
+    /// An edge for the entries that mean the stream and ask for any of `events`; 0: for all.
+    void (*edge)(Stream& stream, uint32_t events) = nullptr;
 };
 inline SetHooks set_hooks;
 
@@ -361,10 +361,17 @@ void disconnected(Stream& stream);
 constexpr int kShutLater = -1;
 int before_shutdown(Stream& stream, int fd, int how);
 void after_shutdown(Stream& stream, int how);
-/// Whatever was asked of it, and whether it could be had, shutdown(2) is an edge to everybody who waits.
-inline void tell_sets_of_shutdown(Stream& stream) {
+/// What is sent from here on goes to the kernel, which refuses it: our half is shut down, or the connection
+/// is over.
+inline bool half_shut(const Stream& stream) {
+    return stream.shared->send_to_kernel.load(std::memory_order_relaxed) != 0;
+}
+/// An edge that no byte makes, for who asks for any of `events`. Whatever was asked of it, and whether it
+/// could be had, shutdown(2) is one to everybody (0); so is setting SO_RCVLOWAT to who reads, where there is
+/// enough.
+inline void tell_sets(Stream& stream, uint32_t events) {
     if (set_hooks.edge != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
-        set_hooks.edge(stream);
+        set_hooks.edge(stream, events);
 }
 
 /// A thread looks at the segment without a lock for a while.

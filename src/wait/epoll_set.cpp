@@ -145,7 +145,8 @@ bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
         return false;
     forget_kernel_readiness(stream);
     interest.registered = true;
-    interest.had_room = !stream.out_in_ring() && (sys::ready_now(fd, POLLOUT) & POLLOUT) != 0;
+    interest.had_room =
+        (!stream.out_in_ring() || half_shut(stream)) && (sys::ready_now(fd, POLLOUT) & POLLOUT) != 0;
     stream.watched.fetch_add(1, std::memory_order_relaxed);
     return true;
 }
@@ -227,6 +228,8 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     interest->data = event->data.u64;
     interest->disabled = false;
     interest->edge = true;
+    if (stream != nullptr)
+        interest->via = 0;  // the number means the stream again
     make_hot(fd, *interest);
     kick();
     return 0;
@@ -336,7 +339,8 @@ bool EpollSet::claim(Stream& stream, int fd) {
                 good = false;
                 return;
             }
-            fired = (static_cast<uint32_t>(left) & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI)) == 0;
+            // Whatever was asked for, these two are there as long as it may fire.
+            fired = (static_cast<uint32_t>(left) & (EPOLLERR | EPOLLHUP)) == 0;
         }
         if (nested_ || !ensure_hidden(descriptor) ||
             sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, number, nullptr) < 0) {
@@ -378,7 +382,7 @@ void EpollSet::give_to_kernel(int fd, Interest& interest) {
     event.data.u64 = interest.data;
     interest.entered = kernel_waits_;
     ordinary_lively_ = true;
-    if (interest.via == 0) {
+    if (interest.via == 0 || find_stream(fd) == &stream_at(interest.slot)) {
         sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
         return;
     }
@@ -422,12 +426,12 @@ void EpollSet::drop(Stream& stream) {
     kick();
 }
 
-void EpollSet::edge(Stream& stream) {
+void EpollSet::edge(Stream& stream, uint32_t events) {
     Hold hold(lock);
     bool found = false;
     interests_.each([&](int number, Interest& interest) {
         if (!interest.managed || interest.dormant || interest.slot != stream.slot ||
-            interest.generation != stream.generation)
+            interest.generation != stream.generation || (events != 0 && (interest.events & events) == 0))
             return;
         interest.edge = found = true;
         make_hot(number, interest);
@@ -525,7 +529,9 @@ void connect_sets() {
         each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
     };
     set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
-    set_hooks.edge = [](Stream& stream) { each_set([&](EpollSet& set) { set.edge(stream); }); };
+    set_hooks.edge = [](Stream& stream, uint32_t events) {
+        each_set([&](EpollSet& set) { set.edge(stream, events); });
+    };
     table_hooks.stream_closing = drop_from_sets;
     table_hooks.end_jumped_calls = end_jumped_calls;
     table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };

@@ -53,7 +53,7 @@ public:
     bool claim(Stream& stream, int fd);
     void unclaim(Stream& stream);
     void drop(Stream& stream);
-    void edge(Stream& stream);
+    void edge(Stream& stream, uint32_t events);
     /// `fd` is about to be closed while `other` still means the same stream.
     void divert(Stream& stream, int fd, int other);
     /// The set is in another set, which the kernel must be able to wake: no stream in it is fused.

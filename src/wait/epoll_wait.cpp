@@ -244,8 +244,9 @@ bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
     news &= ~kEnded;  // report_edge looks at the end itself
     if (news == 0)
         return false;
+    // Once our half is shut down, the kernel's news are of the connection's state.
     if ((news & ~static_cast<uint32_t>(EPOLLOUT)) == 0)
-        return !stream.out_in_ring() && !had_room;
+        return !had_room && (!stream.out_in_ring() || half_shut(stream));
     // With the ring in use there is news only at the end, and when the peer goes on over the kernel.
     if (stream.in_in_ring() && !goes_on_in_kernel(stream, fd))
         return false;

@@ -130,6 +130,64 @@ CASE(epoll_edge_of_a_collected_error) {
     set.wait();
 }
 
+CASE(epoll_edge_of_a_low_water_mark) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    EpollSet writing(p.script, p.b.actor(), "writing");
+    writing.add(p.b, EPOLLOUT | EPOLLET);
+    writing.wait();
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    set.wait();
+    set.wait();
+    for (const int bytes : {6, 5, 5, 1}) {
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, bytes);
+        set.wait();
+        set.wait();
+        writing.wait();
+    }
+}
+
+CASE(epoll_oneshot_that_asks_for_nothing) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLONESHOT);
+    for (int i = 0; i < 3; ++i) {
+        p.a.send("hello");
+        p.b.await_bytes(5);
+        set.wait();
+        p.b.recv(5);
+        p.b.send("hello");
+        p.a.await_bytes(5);
+        p.a.recv(5);
+    }
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    set.wait();
+    p.b.shutdown(SHUT_WR);
+    p.b.await_poll(POLLHUP);
+    set.wait();
+    set.wait();
+}
+
+CASE(epoll_number_that_comes_back) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    const End other = p.b.dup("other");
+    p.b.close();
+    const End again = other.dup("again");  // under the number that the entry has
+    other.close();
+    p.a.send("x");
+    again.await_bytes(1);
+    set.wait();
+    set.modify(again, EPOLLIN | EPOLLOUT);
+    set.wait();
+    again.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    set.wait();
+    set.add(again, EPOLLIN);
+    set.remove(again);
+    set.wait();
+}
+
 CASE(epoll_edge_writable_again) {
     EpollSet set(p.script, p.a.actor(), "set");
     set.add(p.a, EPOLLOUT | EPOLLET);
