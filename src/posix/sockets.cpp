@@ -179,10 +179,11 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     if (how < SHUT_RD || how > SHUT_RDWR)
         return real::shutdown(fd, how);
     const int now = before_shutdown(*stream, fd, how);
+    tell_sets(*stream, 0, SetHooks::kDue);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);
-    tell_sets(*stream, 0);  // the kernel wakes its sleepers even where it fails
+    tell_sets(*stream, 0, SetHooks::kIfStillDue);  // the kernel wakes its sleepers even where it fails
     return result;
 }
 
@@ -227,7 +228,7 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) == 0)
             shared.low_water.store(static_cast<uint32_t>(bytes), std::memory_order_relaxed);
         if (stream.segment && (readiness(stream, fd, Freshness::kRecent) & POLLIN) != 0)
-            tell_sets(stream, POLLIN | POLLRDNORM | POLLPRI | POLLRDBAND);
+            tell_sets(stream, POLLIN | POLLRDNORM | POLLPRI | POLLRDBAND, SetHooks::kNow);
         break;
     }
     case SO_SNDBUF:

@@ -88,6 +88,9 @@ RingReader::Mode mode_of(int flags) {
 /// @return how much more than `taken` there was.
 [[gnu::noinline]] long behind_the_ring(Stream& stream, int fd, const Buffers* to, long taken, size_t size,
                                        int flags) {
+    if (!stream.link_down.load(std::memory_order_relaxed) &&
+        hung_up(stream.link.load(std::memory_order_relaxed)))
+        stream.link_down.store(true, std::memory_order_relaxed);
     if (!peer_left(stream, fd))
         return 0;
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
@@ -132,8 +135,8 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (taken > 0) {
             if (mode == RingReader::kConsume)
                 wake_producer(stream);
-            if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed))
-                [[unlikely]]
+            if (static_cast<size_t>(taken) < size &&
+                (stream.link_down.load(std::memory_order_relaxed) || said_that_it_left(stream))) [[unlikely]]
                 taken += behind_the_ring(stream, fd, to, taken, size, flags);
             // Who always finds bytes never asks the kernel anything, which is where filters are looked for.
             if ((shared.counters.messages_in.load(std::memory_order_relaxed) & kReceivesPerLook) == 0)
@@ -179,10 +182,11 @@ uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
 }
 
 /// On the kernel lane, and over the cut where it is reached: one call takes all that is there, since programs
-/// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now.
-long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next) {
+/// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now,
+/// `crossed` that the result reaches beyond the cut, or up to it, and all of the ring.
+long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next, bool& crossed) {
     SharedHalf& shared = *stream.shared;
-    next = false;
+    next = crossed = false;
     Hold hold(shared.receive_lock);
     if (!stream.segment)
         return -EBADF;
@@ -227,10 +231,26 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
         RingResult unused{};
         const long more =
             take(stream, to != nullptr ? &rest : nullptr, size - received, mode_of(flags), unused);
+        // To look again at what was received is possible with nothing of the ring in between.
+        crossed = (flags & MSG_PEEK) == 0 || more == 0;
         return result + more;
     }
     next = true;
     return 0;
+}
+
+/// A peer that left the ring as soon as it had come goes on behind both its cuts.
+long over_both_cuts(Stream& stream, int fd, const Buffers* to, long result, size_t size, int flags) {
+    if ((flags & MSG_PEEK) == 0)
+        return result + behind_the_ring(stream, fd, to, result, size, flags);
+    if (!peer_left(stream, fd))
+        return result;
+    // Nothing lies between them, and the kernel has both parts in one piece.
+    Hold hold(stream.shared->receive_lock);
+    if (!stream.segment || stream.reader().available() != 0)
+        return result;
+    const long all = kernel_receive(fd, to, size, flags);
+    return all > result ? all : result;
 }
 
 }  // namespace
@@ -244,8 +264,14 @@ long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     if (!stream.in_in_ring()) {
         advance(stream, fd);
         bool next;
-        const long result = up_to_cut(stream, fd, to, size, flags, next);
+        bool crossed;
+        long result = up_to_cut(stream, fd, to, size, flags, next, crossed);
         if (!next) {
+            if (crossed && static_cast<size_t>(result) < size &&
+                hung_up(stream.link.load(std::memory_order_relaxed))) {
+                stream.link_down.store(true, std::memory_order_relaxed);
+                result = over_both_cuts(stream, fd, to, result, size, flags);
+            }
             if (result > 0 && (flags & MSG_PEEK) == 0)
                 wake_producer(stream);
             return result;

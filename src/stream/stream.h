@@ -281,8 +281,10 @@ struct SetHooks {
     bool (*claim)(Stream& stream, int fd) = nullptr;
     /// It was not fused after all: back into the kernel's sets.
     void (*unclaim)(Stream& stream) = nullptr;
-    /// An edge for the entries that mean the stream and ask for any of `events`; 0: for all.
-    void (*edge)(Stream& stream, uint32_t events) = nullptr;
+    /// An edge for the entries that mean the stream and ask for any of `events`; 0: for all. kDue, before a
+    /// call that makes the kernel tell of it as well, and kIfStillDue after it: one edge in all.
+    enum Edge { kNow, kDue, kIfStillDue };
+    void (*edge)(Stream& stream, uint32_t events, Edge when) = nullptr;
 };
 inline SetHooks set_hooks;
 
@@ -369,9 +371,9 @@ inline bool half_shut(const Stream& stream) {
 /// An edge that no byte makes, for who asks for any of `events`. Whatever was asked of it, and whether it
 /// could be had, shutdown(2) is one to everybody (0); so is setting SO_RCVLOWAT to who reads, where there is
 /// enough.
-inline void tell_sets(Stream& stream, uint32_t events) {
+inline void tell_sets(Stream& stream, uint32_t events, SetHooks::Edge when) {
     if (set_hooks.edge != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
-        set_hooks.edge(stream, events);
+        set_hooks.edge(stream, events, when);
 }
 
 /// A thread looks at the segment without a lock for a while.

@@ -77,7 +77,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
     if (!has_edge(interest, stream, bits))
         return false;
-    interest.edge = false;
+    interest.edge = interest.edge_due = false;
     interest.seen_position = position;
     if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
         interest.seen_in_kernel = received_by_kernel(fd);
@@ -217,13 +217,23 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
     }
 }
 
-void EpollSet::edge(Stream& stream, uint32_t events) {
+void EpollSet::edge(Stream& stream, uint32_t events, SetHooks::Edge when) {
     Hold hold(lock);
     bool found = false;
     interests_.each([&](int number, Interest& interest) {
         if (!interest.managed || interest.dormant || interest.slot != stream.slot ||
             interest.generation != stream.generation || (events != 0 && (interest.events & events) == 0))
             return;
+        if (when != SetHooks::kIfStillDue)
+            interest.edge_due = when == SetHooks::kDue;
+        else if (!interest.edge_due)
+            return;
+        if (when == SetHooks::kDue)
+            return;
+        // The kernel's own word of the same thing is not to be one more edge. Whoever sleeps gets our kick
+        // for what is taken here.
+        if (!found && hidden_ >= 0)
+            take_hidden_events_locked();
         interest.edge = found = true;
         make_hot(number, interest);
     });

@@ -329,8 +329,8 @@ void connect_sets() {
         each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
     };
     set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
-    set_hooks.edge = [](Stream& stream, uint32_t events) {
-        each_set([&](EpollSet& set) { set.edge(stream, events); });
+    set_hooks.edge = [](Stream& stream, uint32_t events, SetHooks::Edge when) {
+        each_set([&](EpollSet& set) { set.edge(stream, events, when); });
     };
     table_hooks.stream_closing = drop_from_sets;
     table_hooks.end_jumped_calls = end_jumped_calls;

@@ -53,7 +53,7 @@ public:
     bool claim(Stream& stream, int fd);
     void unclaim(Stream& stream);
     void drop(Stream& stream);
-    void edge(Stream& stream, uint32_t events);
+    void edge(Stream& stream, uint32_t events, SetHooks::Edge when);
     /// `fd` is about to be closed while `other` still means the same stream.
     void divert(Stream& stream, int fd, int other);
     /// The set is in another set, which the kernel must be able to wake: no stream in it is fused.
@@ -81,6 +81,7 @@ private:
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
     int take_ordinary(int set_fd, epoll_event* events, int capacity);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
+    void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);
     bool register_streams();

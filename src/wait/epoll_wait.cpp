@@ -339,8 +339,11 @@ void EpollSet::poller_left() {
 
 void EpollSet::take_hidden_events() {
     Hold hold(lock);
-    if (hidden_ < 0)
-        return;
+    if (hidden_ >= 0)
+        take_hidden_events_locked();
+}
+
+void EpollSet::take_hidden_events_locked() {
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
     bool ordinary = false;

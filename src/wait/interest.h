@@ -24,6 +24,7 @@ struct Interest {
     bool managed : 1;     ///< in our hands; else in the kernel's set E
     bool disabled : 1;    ///< a one-shot that fired
     bool edge : 1;        ///< an edge is due whatever the positions say
+    bool edge_due : 1;    ///< one of a call under way, unless the kernel told of it first
     bool registered : 1;  ///< link and kernel socket are in H
     bool had_room : 1;    ///< when it was registered: the first event says so, and that is no news
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
