@@ -22,13 +22,20 @@ constexpr int kRoundsAtTheEnd = 1000;
 namespace {
 
 /// What lay unread in the ring comes back over the kernel lane as soon as the peer's steward has seen to it.
-/// The program may know of the bytes already, and asks without waiting: so give it a moment.
+/// The program may know of the bytes already, and asks without waiting: so give it a moment, as long as they
+/// come. A peer that is stopped, or a buffer that is full, ends that.
 void await_return(int fd, uint64_t unread) {
-    int waiting = 0;
-    for (int round = 0; round < kRounds * 5; ++round) {
+    constexpr int kRoundsWithoutAny = 250;
+    constexpr int kMostRounds = 2500;
+    int before = 0;
+    int without = 0;
+    for (int round = 0; round < kMostRounds && without < kRoundsWithoutAny; ++round) {
+        int waiting = 0;
         if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || static_cast<uint64_t>(waiting) >= unread ||
             (sys::ready_now(fd, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
             return;
+        without = waiting > before ? 0 : without + 1;
+        before = waiting;
         sys::sleep_ns(200'000);
     }
 }

@@ -183,10 +183,11 @@ uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
 
 /// On the kernel lane, and over the cut where it is reached: one call takes all that is there, since programs
 /// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now,
-/// `crossed` that the result reaches beyond the cut, or up to it, and all of the ring.
-long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next, bool& crossed) {
+/// `crossed` how much of the result lies before the cut, where it reaches the cut.
+long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next, size_t& crossed) {
     SharedHalf& shared = *stream.shared;
-    next = crossed = false;
+    next = false;
+    crossed = 0;
     Hold hold(shared.receive_lock);
     if (!stream.segment)
         return -EBADF;
@@ -231,8 +232,7 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
         RingResult unused{};
         const long more =
             take(stream, to != nullptr ? &rest : nullptr, size - received, mode_of(flags), unused);
-        // To look again at what was received is possible with nothing of the ring in between.
-        crossed = (flags & MSG_PEEK) == 0 || more == 0;
+        crossed = received;
         return result + more;
     }
     next = true;
@@ -240,17 +240,34 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
 }
 
 /// A peer that left the ring as soon as it had come goes on behind both its cuts.
-long over_both_cuts(Stream& stream, int fd, const Buffers* to, long result, size_t size, int flags) {
+/// Of the result, `before` bytes lie before the first.
+long over_both_cuts(Stream& stream, int fd, const Buffers* to, size_t before, long result, size_t size,
+                    int flags) {
     if ((flags & MSG_PEEK) == 0)
         return result + behind_the_ring(stream, fd, to, result, size, flags);
-    if (!peer_left(stream, fd))
+    if (!peer_left(stream, fd) || to == nullptr)
         return result;
-    // Nothing lies between them, and the kernel has both parts in one piece.
     Hold hold(stream.shared->receive_lock);
-    if (!stream.segment || stream.reader().available() != 0)
+    if (!stream.segment || stream.reader().available() != static_cast<size_t>(result) - before)
         return result;
-    const long all = kernel_receive(fd, to, size, flags);
-    return all > result ? all : result;
+    // The kernel has both its parts in one piece: the first is looked at again, what the ring gave is passed
+    // over.
+    constexpr int kMostParts = 32;
+    iovec parts[2 * kMostParts];
+    const auto count = static_cast<size_t>(to->parts(parts, kMostParts, before));
+    size_t first = 0;
+    for (size_t i = 0; i < count; ++i)
+        first += parts[i].iov_len;
+    if (first != before)
+        return result;
+    Buffers rest = *to;
+    rest.skip(static_cast<size_t>(result));
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = count + static_cast<size_t>(rest.parts(parts + count, kMostParts,
+                                                                size - static_cast<size_t>(result)));
+    const long seen = sys::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+    return seen > static_cast<long>(before) ? result + seen - static_cast<long>(before) : result;
 }
 
 }  // namespace
@@ -264,13 +281,13 @@ long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     if (!stream.in_in_ring()) {
         advance(stream, fd);
         bool next;
-        bool crossed;
+        size_t crossed;
         long result = up_to_cut(stream, fd, to, size, flags, next, crossed);
         if (!next) {
-            if (crossed && static_cast<size_t>(result) < size &&
+            if (crossed != 0 && static_cast<size_t>(result) < size &&
                 hung_up(stream.link.load(std::memory_order_relaxed))) {
                 stream.link_down.store(true, std::memory_order_relaxed);
-                result = over_both_cuts(stream, fd, to, result, size, flags);
+                result = over_both_cuts(stream, fd, to, crossed, result, size, flags);
             }
             if (result > 0 && (flags & MSG_PEEK) == 0)
                 wake_producer(stream);

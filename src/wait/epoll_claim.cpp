@@ -32,7 +32,7 @@ void EpollSet::nest() {
             nested_ = true;
             interests_.each([&](int number, Interest& interest) {
                 if (interest.managed && !interest.dormant && count < kAtOnce)
-                    fds[count++] = interest.via != 0 ? interest.via - 1 : number;
+                    fds[count++] = interest.open(number);
             });
         }
         bool moved = false;

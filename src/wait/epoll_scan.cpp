@@ -26,8 +26,7 @@ constexpr uint32_t kEnded = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 }  // namespace
 
 uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
-    if (interest.via != 0) [[unlikely]]
-        fd = interest.via - 1;
+    fd = interest.open(fd);
     // Poll bits and epoll bits are the same numbers.
     uint32_t ready;
     if (interest.registered && plain_readiness(stream, interest.events, ready))
@@ -69,6 +68,10 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
 }
 
 bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
+    // The end of our half is two pieces of news in the kernel, the call and its acknowledgement: one edge,
+    // when both are there. Whoever sleeps is woken for what is taken here when this call returns (pass_on).
+    if (interest.edge && half_shut(stream) && hidden_ >= 0) [[unlikely]]
+        take_hidden_events_locked();
     // Before the look: what comes after it is news the next time. Harmless: only compared.
     const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
@@ -112,7 +115,8 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
-        if (bits == 0 || ((interest.events & EPOLLET) != 0 && !report_edge(fd, interest, stream, bits))) {
+        if (bits == 0 ||
+            ((interest.events & EPOLLET) != 0 && !report_edge(interest.open(fd), interest, stream, bits))) {
             // The last one took its place in the list, and is looked at now unless it has been: nothing may
             // be reported twice in one call, or missed before a sleep.
             if (++interest.quiet >= kQuietScans && count > kAlwaysHot && try_cooling(fd, interest, stream) &&
@@ -200,7 +204,8 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
             continue;
         if ((data & 1) != 0) {
             kernel_event(stream);
-            if (is_edge(fd, *interest, stream, events[i].events & (interest->events | kAlwaysReported)))
+            if (is_edge(interest->open(fd), *interest, stream,
+                        events[i].events & (interest->events | kAlwaysReported)))
                 interest->edge = true;
         } else {
             link_event(stream, events[i].events);

@@ -128,6 +128,7 @@ void EpollSet::make_cold(Interest& interest) {
 }
 
 bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
+    const int open = interest.open(fd);
     epoll_event event{EPOLLIN | EPOLLET, {}};
     event.data.u64 = hidden_data(fd, false);
     const int link = stream.link.load(std::memory_order_relaxed);
@@ -138,13 +139,13 @@ bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
         return false;
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.u64 = hidden_data(fd, true);
-    result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, fd, &event);
+    result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, open, &event);
     if (result < 0 && result != -EEXIST)
         return false;
     forget_kernel_readiness(stream);
     interest.registered = true;
     interest.had_room =
-        (!stream.out_in_ring() || half_shut(stream)) && (sys::ready_now(fd, POLLOUT) & POLLOUT) != 0;
+        (!stream.out_in_ring() || half_shut(stream)) && (sys::ready_now(open, POLLOUT) & POLLOUT) != 0;
     stream.watched.fetch_add(1, std::memory_order_relaxed);
     return true;
 }

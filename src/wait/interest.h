@@ -7,6 +7,9 @@
 namespace loopfast {
 
 struct Interest {
+    /// A descriptor that means the stream: the entry's own number, `fd`, may be closed.
+    int open(int fd) const { return via != 0 ? via - 1 : fd; }
+
     uint32_t slot;
     uint32_t generation;
     uint32_t events;  ///< as epoll_ctl was given them

@@ -169,6 +169,19 @@ CASE(epoll_oneshot_that_asks_for_nothing) {
     set.wait();
 }
 
+CASE(epoll_entry_of_a_closed_descriptor) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
+    const End other = p.b.dup("other");
+    p.b.close();
+    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    set.wait();
+    p.a.send("hello");
+    other.await_bytes(5);
+    set.wait(1000);
+    set.wait();
+}
+
 CASE(epoll_number_that_comes_back) {
     EpollSet set(p.script, p.b.actor(), "set");
     set.add(p.b, EPOLLIN);

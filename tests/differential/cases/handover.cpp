@@ -90,6 +90,8 @@ CASE(handover_and_away) {
     p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
     p.a.send(pattern(4096, 1));
     p.b.await_bytes(9 * 11 + 4096);
+    p.b.recv(2000, MSG_PEEK);
+    p.b.recv(100'000, MSG_PEEK);
     p.b.recv(100'000);
     p.b.send("and back");
     p.a.await_bytes(8);
