@@ -30,15 +30,20 @@ build_tree() {
     ninja -C "$directory" -j "$build_jobs" "${targets[@]}" >&2
 }
 
-# sanitized_unit_tests asan|tsan [CTEST_ARGUMENT...]
+# sanitized_unit_tests asan|tsan [--layers] [CTEST_ARGUMENT...]: with --layers those of the library alone
 sanitized_unit_tests() {
-    local kind=$1 sanitizers
+    local kind=$1 sanitizers target=unit_tests
     shift
+    if [ "${1:-}" = --layers ]; then
+        target=layer_tests
+        shift
+        set -- -E '^unit\.cli_' "$@"
+    fi
     case $kind in
         asan) sanitizers=address,undefined ;;
         tsan) sanitizers=thread ;;
     esac
-    build_tree "build-$kind" "-DLOOPFAST_SANITIZE=$sanitizers" -- unit_tests
+    build_tree "build-$kind" "-DLOOPFAST_SANITIZE=$sanitizers" -- $target
     local suppressions=$PWD/tests/unit/tsan.suppressions
     [ -f "$suppressions" ] || suppressions=/dev/null
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
