@@ -107,6 +107,33 @@ CASE(splice_calls) {
              [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
 }
 
+CASE(splice_from_an_empty_pipe) {
+    // The pipe is one that waits; SPLICE_F_NONBLOCK alone says that this call does not.
+    const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
+    const auto splice = [&, &reading = reading](unsigned flags) {
+        p.a.call("splice into the stream",
+                 [&, flags] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, flags); });
+    };
+    splice(SPLICE_F_NONBLOCK);
+    writing.write("bytes");
+    splice(SPLICE_F_NONBLOCK);
+    splice(SPLICE_F_NONBLOCK);
+    p.b.await_bytes(5);
+    p.b.recv(10);
+    writing.close();
+    splice(0);
+    splice(SPLICE_F_NONBLOCK);
+}
+
+CASE(splice_that_cannot_send_leaves_the_pipe) {
+    const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
+    writing.write("bytes");
+    p.a.shutdown(SHUT_WR);
+    p.a.call("splice into the stream",
+             [&, &reading = reading] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, 0); });
+    reading.read(10);
+}
+
 CASE_THAT(splice_waits, kBlocking) {
     // SPLICE_F_NONBLOCK is about the pipe; the stream waits as its O_NONBLOCK says.
     const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
