@@ -1,5 +1,6 @@
 // Streams as files: sendfile, splice, tee, stdio, dprintf.
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -180,6 +181,20 @@ CASE_THAT(stdio_writes, kBlocking) {
     p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "four %d\n", 4); });
     p.b.await_bytes(23);
     p.b.recv(100);
+}
+
+CASE(printing_amid_other_bytes) {
+    p.a.send("one ");
+    p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "%s %d ", "two", 3); });
+    p.a.send("four ");
+    p.a.call("a long dprintf", [&] { return ::dprintf(p.a.fd(), "%20000s", "five"); });
+    p.b.await_bytes(15 + 20000);
+    p.b.recv(100000);
+    p.a.shutdown(SHUT_WR);
+    p.a.call("dprintf after the end", [&] {
+        ::signal(SIGPIPE, SIG_IGN);
+        return ::dprintf(p.a.fd(), "%d", 6);
+    });
 }
 
 CASE_THAT(stdio_reads, kBlocking) {
