@@ -92,8 +92,9 @@ ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int
 }
 
 /// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring, and a
-/// connection is begun only once.
-constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE | MSG_FASTOPEN;
+/// connection is begun only once. A flag that means nothing in its direction is no reason to go there.
+constexpr int kKernelReceiveFlags = MSG_OOB | MSG_ERRQUEUE;
+constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN;
 
 /// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
 template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
@@ -104,7 +105,14 @@ template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int
     return result;
 }
 
+/// A buffer that runs out of the address space is refused before it is looked at, as in the kernel.
+bool runs_out(const void* buffer, size_t size) {
+    return size > kMostBytes && (size > SSIZE_MAX || reinterpret_cast<uintptr_t>(buffer) + size > SSIZE_MAX);
+}
+
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
+    if (runs_out(buffer, size)) [[unlikely]]
+        return returned<ssize_t>(-EFAULT);
     const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
     Buffers to(&part, 1);
     return returned<ssize_t>(
@@ -112,6 +120,8 @@ ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags
 }
 
 ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int flags) {
+    if (runs_out(buffer, size)) [[unlikely]]
+        return returned<ssize_t>(-EFAULT);
     const iovec part{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes};
     return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags));
 }
@@ -123,7 +133,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
     Stream* const stream = find_stream(fd);                                                          \
     if (stream == nullptr) [[likely]]                                                                \
         return real_call;                                                                            \
-    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                    \
+    if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                             \
         return by_kernel(*stream, fd, 0, [&] { return real_call; });                                 \
     if (!stream->fused()) {                                                                          \
         bool moved;                                                                                  \
@@ -137,7 +147,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
     Stream* const stream = find_stream(fd);                                                      \
     if (stream == nullptr) [[likely]]                                                            \
         return real_call;                                                                        \
-    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                \
+    if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                            \
         return by_kernel(*stream, fd, (flags)&MSG_OOB, [&] { return real_call; });               \
     if (!stream->fused()) {                                                                      \
         bool moved;                                                                              \

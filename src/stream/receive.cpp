@@ -294,7 +294,7 @@ long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
             return result;
         }
     }
-    if (size == 0 && to != nullptr) {
+    if (size == 0) {
         // recv of nothing waits for something all the same.
         if (stream.reader().available() != 0)
             return 0;

@@ -164,4 +164,26 @@ long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
     return send_rest(stream, fd, from, size, flags, result, &call);
 }
 
+long await_room(Stream& stream, int fd) {
+    if (does_not_block(stream, 0))
+        return -EAGAIN;
+    const Caller call(stream, fd);
+    if (!call.alive())
+        return -EBADF;
+    const int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+    const int64_t deadline = deadline_after(timeout);
+    for (;;) {
+        switch (wait_for(stream, call.fd(), Want::kSend, deadline)) {
+        case WaitResult::kReady:
+            return 0;
+        case WaitResult::kTimeout:
+            return -EAGAIN;
+        case WaitResult::kInterrupted:
+            if (!restarts(timeout))
+                return -EINTR;
+            break;
+        }
+    }
+}
+
 }  // namespace loopfast

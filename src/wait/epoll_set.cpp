@@ -214,7 +214,8 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
         interest->dormant = false;
         change_managed(1);
     } else if (!known) {
-        return -ENOENT;
+        const bool exclusive = operation == EPOLL_CTL_MOD && (event->events & EPOLLEXCLUSIVE) != 0;
+        return exclusive ? -EINVAL : -ENOENT;
     } else if (operation == EPOLL_CTL_DEL) {
         interest->dormant = true;
         make_cold(*interest);

@@ -220,6 +220,17 @@ CASE(reset_seen_by_option) {
     p.b.send("x", MSG_NOSIGNAL);
 }
 
+CASE(reset_by_unread_bytes_seen_by_option) {
+    p.b.send("never read");
+    p.a.await_bytes(10);
+    p.a.close();
+    p.b.await_poll(POLLERR);
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    p.b.recv(10);
+    p.b.send("x", MSG_NOSIGNAL);
+    p.b.recv(10);
+}
+
 CASE(reset_with_bytes_queued) {
     p.a.send("queued");
     p.b.await_bytes(6);
