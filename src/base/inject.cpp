@@ -149,9 +149,11 @@ void inject_fault(long number, int error, int count, int after, long second) {
     ordered_number.store(number, std::memory_order_release);
 }
 
+int injected_so_far() { return ordered_done.load(std::memory_order_relaxed); }
+
 int injected_faults() {
     ordered_number.store(-1, std::memory_order_relaxed);
-    return ordered_done.load(std::memory_order_relaxed);
+    return injected_so_far();
 }
 
 int64_t injected_jump() {

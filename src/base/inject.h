@@ -11,6 +11,8 @@ namespace loopfast {
 /// epoll_ctl and fcntl only those with this second argument, if one is given. One such order at a time; in
 /// all threads.
 void inject_fault(long number, int error, int count = 1, int after = 0, long second = -1);
+/// How many have failed so far.
+int injected_so_far();
 /// No more of them. @return how many have failed.
 int injected_faults();
 
