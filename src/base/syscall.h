@@ -3,6 +3,7 @@
 // somebody else may have interposed. Every function returns the kernel's value: >= 0, or -errno.
 #pragma once
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -146,6 +147,19 @@ inline int madvise(void* address, size_t size, int advice) {
 inline void sleep_ns(long nanoseconds) {
     timespec duration{0, nanoseconds};
     call(SYS_nanosleep, word(&duration), 0);
+}
+
+/// For the few calls that there is no way back without: makes one again, for some milliseconds at most, while
+/// the kernel has no memory for it.
+template <typename Call> int insisting(Call call) {
+    constexpr int kAttempts = 20;
+    int result = call();
+    for (int i = 1; i < kAttempts && (result == -ENOMEM || result == -ENOBUFS || result == -EINTR); ++i) {
+        if (i > kAttempts / 2)
+            sleep_ns(200'000);
+        result = call();
+    }
+    return result;
 }
 
 /// bpf(2), which filters for system calls forbid more often than any other that we make, and whose filter may

@@ -140,16 +140,22 @@ Received receive_message(int link, Kind kind, Message& message, int& descriptor)
 }
 
 Sent send_note(int link, Note note) {
-    // A bell that the kernel had no memory for would leave somebody asleep: so not only once. A queue that is
+    // A bell that the kernel had no memory for would leave somebody asleep: so for some time. A queue that is
     // full holds bells enough.
     constexpr int kAttempts = 16;
+    constexpr int kPatientAttempts = 400;
     long result = 0;
-    for (int i = 0; i < kAttempts; ++i) {
+    for (int i = 0; i < kPatientAttempts; ++i) {
         result = sys::send(link, &note, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (result == 1)
             return Sent::kYes;
         if (result != -EAGAIN && result != -EINTR && result != -ENOBUFS && result != -ENOMEM)
             return Sent::kNobody;
+        if (i < kAttempts)
+            continue;
+        if (result == -EAGAIN)
+            break;
+        sys::sleep_ns(100'000);
     }
     return Sent::kFull;
 }

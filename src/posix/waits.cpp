@@ -117,6 +117,7 @@ public:
                 sys::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             if (sys::mmap_failed(mapped)) {
                 size_ = 0;
+                has_memory_ = false;
                 return;
             }
             memory = static_cast<unsigned long*>(mapped);
@@ -139,6 +140,7 @@ public:
     SelectSets& operator=(const SelectSets&) = delete;
 
     bool good() const { return good_; }
+    bool has_memory() const { return has_memory_; }
     bool test(int set, int fd) const { return (word(set, fd) >> (static_cast<size_t>(fd) % kBits) & 1) != 0; }
     void clear(int set, int fd) { word(set, fd) &= ~(1UL << (static_cast<size_t>(fd) % kBits)); }
     bool give_back() {
@@ -160,6 +162,7 @@ private:
     size_t bytes_;
     size_t size_ = 0;
     bool good_ = false;
+    bool has_memory_ = true;
     unsigned long small_[kSets * kMostSelected / kBits];
     pollfd small_fds_[kMostSelected];
 
@@ -167,7 +170,7 @@ public:
     pollfd* fds = small_fds_;
 };
 
-/// How many descriptors the kernel has room for at present: it looks at no more bits of a set.
+/// How many descriptors the kernel has room for at present: it looks at no more bits of a set. 0: not known.
 int most_selectable() {
     char text[2048];
     const auto fd =
@@ -175,7 +178,9 @@ int most_selectable() {
     const long size = fd >= 0 ? sys::read(fd, text, sizeof text - 1) : 0;
     if (fd >= 0)
         sys::close(fd);
-    text[size > 0 ? size : 0] = 0;
+    if (size <= 0)
+        return 0;
+    text[size] = 0;
     const char* const line = strstr(text, "FDSize:");
     const auto known = static_cast<int>(line != nullptr ? strtol(line + 7, nullptr, 10) : 0);
     return known > kMostSelected ? known : kMostSelected;
@@ -188,9 +193,13 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
                    const sigset_t* mask) {
     if (count > kMostSelected) {
         const int most = most_selectable();
+        if (most == 0)
+            return -ENOMEM;  // the kernel says so where it has no memory for its part
         count = count < most ? count : most;
     }
     SelectSets sets(count, reading, writing, except);
+    if (!sets.has_memory())
+        return -ENOMEM;
     if (!sets.good())
         return kNotOurs;
     pollfd* const fds = sets.fds;
@@ -317,7 +326,7 @@ LOOPFAST_PUBLIC int epoll_ctl(int set_fd, int operation, int fd, epoll_event* ev
         return returned<int>(-EBADF);
     EpollSet* const set = find_set(set_fd);
     if (set == nullptr)
-        return real::epoll_ctl(set_fd, operation, fd, event);
+        return returned<int>(control_unknown_set(set_fd, operation, fd, event));
     return returned<int>(set->control(set_fd, operation, fd, event));
 }
 

@@ -66,6 +66,8 @@ bool eligible(Stream& stream, int fd) {
         reason = Reason::kNotLocal;
     else if (needs_kernel(fd))
         reason = Reason::kOption;
+    else if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
+        reason = Reason::kLimit;
     else
         reason = forbidden(stream, fd);
     if (reason != Reason::kNone)
@@ -73,13 +75,13 @@ bool eligible(Stream& stream, int fd) {
     return reason == Reason::kNone;
 }
 
-void install(Stream& stream, MappedSegment segment, int link) {
+/// `cookie` is the kernel's socket's; the options have been read.
+void install(Stream& stream, MappedSegment segment, int link, uint64_t cookie) {
     replace_retired(stream.segment, segment);
     stream.segment = segment;
-    stream.cookie = cookie_of(stream.setup_fd);
+    stream.cookie = cookie;
     stream.link.store(link, std::memory_order_relaxed);
     forget_kernel_readiness(stream);
-    read_options(stream, stream.setup_fd);
     stream.our_words().receive_size.store(stream.shared->receive_size.load(std::memory_order_relaxed),
                                           std::memory_order_relaxed);
 }
@@ -204,10 +206,16 @@ void confirm(Stream& stream, int fd) {
         exclusive.settle();
         return;
     }
+    if (!read_options(stream, fd)) {
+        unmap_segment(segment);
+        refuse(stream, Reason::kLimit);
+        exclusive.settle();
+        return;
+    }
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
     end_meeting(stream);
     close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
-    install(stream, segment, link);
+    install(stream, segment, link, proposal.connector_cookie);
     // Release pairs with the acquire in advance(): who sees this sees our options too.
     stream.segment.segment->side[0].confirmed.store(1, std::memory_order_release);
     shared.reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
@@ -257,14 +265,17 @@ bool look(Stream& stream, int fd) {
 /// Acceptor: makes the segment and sends it, with our sign, to the proven connector. The setup is ours alone.
 bool send_segment(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
+    const uint64_t cookie = cookie_of(fd);
+    if (cookie == 0 || !read_options(stream, fd))
+        return false;
     int memory = -1;
     const MappedSegment segment = create_segment(capacity_for(shared), memory);
     if (!segment)
         return false;
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
-    install(stream, segment, link);
+    install(stream, segment, link, cookie);
     const bool sent = show_sign(stream, fd) &&
-                      send_message(link, message_of(kProposal, stream.peer_cookie, cookie_of(fd)), memory);
+                      send_message(link, message_of(kProposal, stream.peer_cookie, cookie), memory);
     sys::close(memory);
     if (sent)
         return true;

@@ -26,7 +26,7 @@ void prepare_close(Stream& stream, int fd, bool last) {
     if (unread != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
         // Closing with bytes unread is a reset, as the kernel does it when they are in its own queue.
         const linger reset{1, 0};
-        sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        sys::insisting([&] { return sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset); });
     }
 }
 

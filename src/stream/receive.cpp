@@ -56,7 +56,7 @@ long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         hung_up(stream.link.load(std::memory_order_relaxed)) && refused_by_the_dead(stream, fd)) {
         int error = 0;
         socklen_t length = sizeof error;
-        sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        sys::insisting([&] { return sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length); });
         return -ECONNRESET;
     }
     return result;

@@ -112,6 +112,7 @@ struct Stream {
     SpinHistory receive_spin;
     SpinHistory send_spin;
     std::atomic<int> set_entries{0};  ///< epoll interest entries of this process that mean this stream
+    std::atomic<bool> unseen{false};  ///< and there is one that could not be noted, see epoll_set.cpp
 
     int side() const { return role == Role::kConnector ? 0 : 1; }
     Direction& out() const { return segment.segment->direction[side()]; }
@@ -285,6 +286,8 @@ struct SetHooks {
     /// call that makes the kernel tell of it as well, and kIfStillDue after it: one edge in all.
     enum Edge { kNow, kDue, kIfStillDue };
     void (*edge)(Stream& stream, uint32_t events, Edge when) = nullptr;
+    /// Some set may have an entry of the stream that nobody here knows: it must stay on the kernel lane.
+    bool (*lost_sight)(const Stream& stream) = nullptr;
 };
 inline SetHooks set_hooks;
 

@@ -53,8 +53,15 @@ bool EpollSet::claim(Stream& stream, int fd) {
         const bool ours = interest.stream
                               ? interest.slot == stream.slot && interest.generation == stream.generation
                               : find_stream(number) == &stream;
-        if (!ours || interest.managed || !good)
+        if (!ours || !good)
             return;
+        if (interest.managed) {
+            // It may be owed to the kernel's set since an earlier attempt: then it simply stays.
+            if (interest.owed)
+                interest.edge = true;
+            interest.owed = false;
+            return;
+        }
         bool fired = false;
         if ((interest.events & EPOLLONESHOT) != 0) {
             const long left = interest_in_kernel(descriptor, number);
@@ -65,7 +72,7 @@ bool EpollSet::claim(Stream& stream, int fd) {
             // Whatever was asked for, these two are there as long as it may fire.
             fired = (static_cast<uint32_t>(left) & (EPOLLERR | EPOLLHUP)) == 0;
         }
-        if (nested_ || !ensure_hidden(descriptor) ||
+        if (nested_ || !ensure_hidden(descriptor) || !make_room() ||
             sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, number, nullptr) < 0) {
             good = false;
             return;
@@ -97,45 +104,58 @@ bool EpollSet::claim(Stream& stream, int fd) {
     return good;
 }
 
-void EpollSet::give_to_kernel(int fd, Interest& interest) {
-    interest.managed = false;
-    make_cold(interest);
-    change_managed(-1);
+bool EpollSet::give_to_kernel(int fd, Interest& interest) {
     epoll_event event{interest.disabled ? 0U : interest.events, {}};
     event.data.u64 = interest.data;
+    int result;
+    if (interest.via == 0 || find_stream(fd) == &stream_at(interest.slot)) {
+        result = sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
+    } else {
+        // Its own descriptor was closed: an entry under a number that nobody has, as it would be in the
+        // kernel.
+        const int copy = sys::fcntl(interest.via - 1, F_DUPFD_CLOEXEC, 0);
+        result = copy < 0 ? copy : sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, copy, &event);
+        if (copy >= 0)
+            sys::close(copy);
+    }
+    if (result == -ENOMEM || result == -ENOSPC || result == -EMFILE)
+        return false;
+    interest.managed = interest.owed = false;
+    make_cold(interest);
+    change_managed(-1);
     interest.entered = kernel_waits_;
     ordinary_lively_ = true;
-    if (interest.via == 0 || find_stream(fd) == &stream_at(interest.slot)) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
-        return;
-    }
-    // Its own descriptor was closed: an entry under a number that nobody has, as it would be in the kernel.
-    const int copy = sys::fcntl(interest.via - 1, F_DUPFD_CLOEXEC, 0);
-    if (copy >= 0) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, copy, &event);
-        sys::close(copy);
-    }
+    return true;
+}
+
+void EpollSet::owe(int fd, Interest& interest) {
+    interest.owed = owing_ = true;
+    make_hot(fd, interest);
 }
 
 void EpollSet::unclaim(Stream& stream) {
     Hold hold(lock);
     interests_.each([&](int number, Interest& interest) {
         if (interest.managed && !interest.dormant && interest.slot == stream.slot &&
-            interest.generation == stream.generation)
-            give_to_kernel(number, interest);
+            interest.generation == stream.generation && !give_to_kernel(number, interest)) {
+            owe(number, interest);
+            kick();  // who sleeps comes out, and tries again until it is there
+        }
     });
 }
 
 void EpollSet::give_left_to_kernel() {
-    some_left_ = false;
+    some_left_ = owing_ = false;
     interests_.each([&](int number, Interest& interest) {
         if (!interest.managed || interest.dormant)
             return;
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || stream.state() != State::kKernel)
+        if (stream.generation != interest.generation || !(interest.owed || stream.state() == State::kKernel))
             return;
-        unregister(number, interest, stream);
-        give_to_kernel(number, interest);
+        if (give_to_kernel(number, interest))
+            unregister(number, interest, stream);
+        else
+            owe(number, interest);
     });
 }
 

@@ -181,7 +181,10 @@ bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
     if (stream.in_in_ring() && !goes_on_in_kernel(stream, fd))
         return false;
     const bool only_bytes = (news & ~static_cast<uint32_t>(EPOLLIN | EPOLLRDNORM | EPOLLOUT)) == 0;
-    return !only_bytes || received_by_kernel(fd) != interest.seen_in_kernel;
+    if (!only_bytes)
+        return true;
+    const uint64_t received = received_by_kernel(fd);
+    return received == 0 || received != interest.seen_in_kernel;
 }
 
 }  // namespace

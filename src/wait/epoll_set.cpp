@@ -11,6 +11,7 @@
 
 #include "base/hidden.h"
 #include "base/real.h"
+#include "policy/policy.h"
 #include "table/table.h"
 #include "wait/caller.h"
 #include "wait/epoll_events.h"
@@ -24,6 +25,9 @@ constexpr uint32_t kMostSets = 4096;
 EpollSet* sets = nullptr;  // kMostSets of them, untouched pages cost nothing
 uint32_t sets_made = 0;    // places below this one have been used
 FamilyLock making;
+
+/// The kernel has an entry that is not known here and may mean any stream: none is fused from now on.
+std::atomic<bool> lost_sight{false};
 
 }  // namespace
 
@@ -53,6 +57,46 @@ void make_set(int fd) {
     }
 }
 
+namespace {
+
+/// The kernel was told of an entry that cannot be noted here: what it means must never be fused.
+void keep_unseen(Stream* stream, int fd) {
+    if (stream != nullptr) {
+        stream->unseen.store(true, std::memory_order_seq_cst);
+        return;
+    }
+    // It may become a stream yet.
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != -ENOTSOCK)
+        lost_sight.store(true, std::memory_order_seq_cst);
+}
+
+}  // namespace
+
+int control_unknown_set(int set_fd, int operation, int fd, epoll_event* event) {
+    if (real::epoll_ctl(set_fd, operation, fd, event) < 0)
+        return -errno;
+    // Under a filter of the program's own no system call is made, and nothing is fused either.
+    if (operation != EPOLL_CTL_ADD || setups_forbidden())
+        return 0;
+    // That it was accepted shows that this is a set.
+    make_set(set_fd);
+    if (EpollSet* const set = find_set(set_fd)) {
+        if (real::epoll_ctl(set_fd, EPOLL_CTL_DEL, fd, nullptr) < 0)
+            return 0;  // another thread was faster
+        return set->control(set_fd, operation, fd, event);
+    }
+    Stream* const stream = find_stream(fd);
+    keep_unseen(stream, fd);
+    // Somebody may be fusing it this very moment, and have looked for the mark already.
+    while (stream != nullptr && stream->state() == State::kPending)
+        sys::sleep_ns(10'000);
+    if (stream != nullptr && stream->fused())
+        leave(*stream, fd, Reason::kLimit);
+    return 0;
+}
+
 bool EpollSet::ensure_hidden(int set_fd) {
     if (hidden_ >= 0)
         return true;
@@ -66,8 +110,12 @@ bool EpollSet::ensure_hidden(int set_fd) {
     inner.data.u64 = kOrdinaryEvent;
     epoll_event kick{EPOLLIN | EPOLLET, {}};
     kick.data.u64 = kKickEvent;
+    // In E as well, and silent there: a kick turns it on, which needs no memory and so cannot fail.
+    epoll_event silent{EPOLLET, {}};
+    silent.data.u64 = kernel_kick_data();
     if (hidden_ < 0 || kick_ < 0 || sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, set_fd, &inner) < 0 ||
-        sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0) {
+        sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0 ||
+        sys::epoll_ctl(set_fd, EPOLL_CTL_ADD, kick_, &silent) < 0) {
         close_hidden(hidden_);
         close_hidden(kick_);
         hidden_ = kick_ = -1;
@@ -88,28 +136,32 @@ void EpollSet::kick() {
         epoll_event event{EPOLLIN | EPOLLET, {}};
         event.data.u64 = kernel_kick_data();
         sys::write(kick_, &one, sizeof one);
-        if (sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, kick_, &event) == 0)
+        if (sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &event) == 0)
             kicked_kernel_ = true;
     }
+}
+
+bool EpollSet::make_room() {
+    if (managed_.load(std::memory_order_relaxed) < hot_room_)
+        return true;
+    const uint32_t room = hot_room_ == 0 ? 1024 : hot_room_ * 2;
+    auto* larger = static_cast<int*>(zeroed_pages(sizeof(int) * room));
+    if (larger == nullptr)
+        return false;
+    for (uint32_t i = 0; i < hot_count_; ++i)
+        larger[i] = hot_[i];
+    if (hot_ != nullptr)
+        sys::munmap(hot_, sizeof(int) * hot_room_);
+    hot_ = larger;
+    hot_room_ = room;
+    return true;
 }
 
 void EpollSet::make_hot(int fd, Interest& interest) {
     interest.quiet = 0;
     if (interest.hot_index != 0)
         return;
-    if (hot_count_ == hot_room_) {
-        const uint32_t room = hot_room_ == 0 ? 1024 : hot_room_ * 2;
-        auto* larger = static_cast<int*>(zeroed_pages(sizeof(int) * room));
-        if (larger == nullptr)
-            return;
-        for (uint32_t i = 0; i < hot_count_; ++i)
-            larger[i] = hot_[i];
-        if (hot_ != nullptr)
-            sys::munmap(hot_, sizeof(int) * hot_room_);
-        hot_ = larger;
-        hot_room_ = room;
-    }
-    hot_[hot_count_++] = fd;
+    hot_[hot_count_++] = fd;  // there is room for all that are managed, see make_room()
     interest.hot_index = hot_count_;
 }
 
@@ -196,10 +248,9 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
             EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
         if ((event->events & EPOLLEXCLUSIVE) != 0 && (event->events & ~kWithExclusive) != 0)
             return -EINVAL;
+        if (interest == nullptr || !make_room())
+            return -ENOMEM;
         if (!ours) {
-            interest = interests_.make(fd);
-            if (interest == nullptr)
-                return -ENOMEM;
             if (interest->used)
                 forget(fd, *interest);
             *interest = {};
@@ -235,6 +286,11 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     return 0;
 }
 
+bool EpollSet::can_take(int set_fd, int fd) {
+    Hold hold(lock);
+    return ensure_hidden(set_fd) && interests_.make(fd) != nullptr && make_room();
+}
+
 int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
         return real::epoll_ctl(set_fd, operation, fd, event) < 0 ? -errno : 0;
@@ -245,15 +301,18 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
             inner->nest();
         if (nested_ && stream != nullptr && stream->fused())
             leave(*stream, fd, Reason::kOption);
+        // What it takes to look after a stream in user space is not to be had: then the kernel does it.
+        if (stream != nullptr && stream->fused() && !can_take(set_fd, fd))
+            leave(*stream, fd, Reason::kLimit);
     }
     Hold hold(lock);
     descriptor = set_fd;
-    Interest* interest = interests_.find(fd);
+    Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
     // What the kernel says of a descriptor that is closed it must say itself.
-    if ((stream != nullptr && stream->fused() &&
-         (operation == EPOLL_CTL_ADD ? ensure_hidden(set_fd) : managed)) ||
-        (managed && stream != nullptr)) {
+    if (stream != nullptr && (managed || (operation == EPOLL_CTL_ADD && stream->fused()))) {
+        if (!ensure_hidden(set_fd))
+            return -ENOMEM;
         // Taken in before anything else is looked at, as in the kernel.
         epoll_event given{};
         const iovec part{event, sizeof given};
@@ -271,9 +330,10 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     }
     if (operation == EPOLL_CTL_ADD && interest != nullptr && interest->used)
         forget(fd, *interest);
-    interest = interests_.make(fd);
-    if (interest == nullptr)
+    if (interest == nullptr) {
+        keep_unseen(stream, fd);  // it is not fused, and who is about to waits for the lock
         return 0;
+    }
     if (!interest->used && stream != nullptr) {
         interest->stream = true;
         interest->slot = stream->slot;
@@ -316,7 +376,9 @@ template <typename Visit> void each_set(Visit visit) {
 bool claim_in_sets(Stream& stream, int fd) {
     bool good = true;
     each_set([&](EpollSet& set) { good = good && set.claim(stream, fd); });
-    return good;
+    // After the sets, under whose locks entries are made; seq_cst with the stores in keep_unseen().
+    return good && !lost_sight.load(std::memory_order_seq_cst) &&
+           !stream.unseen.load(std::memory_order_seq_cst);
 }
 
 void drop_from_sets(Stream& stream) {
@@ -327,6 +389,9 @@ void drop_from_sets(Stream& stream) {
 
 void connect_sets() {
     set_hooks.claim = claim_in_sets;
+    set_hooks.lost_sight = [](const Stream& stream) {
+        return lost_sight.load(std::memory_order_relaxed) || stream.unseen.load(std::memory_order_relaxed);
+    };
     table_hooks.descriptor_closing = [](Stream& stream, int fd, int other) {
         each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
     };

@@ -79,21 +79,30 @@ private:
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
-    int take_ordinary(int set_fd, epoll_event* events, int capacity);
+    int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);
+    /// All that a thread sleeps on is in H. False for want of memory or descriptors: short naps instead.
+    bool can_sleep();
     bool register_streams();
     bool register_one(int fd, Interest& interest, Stream& stream);
     void unregister(int fd, Interest& interest, Stream& stream);
     void arm_hot(uint64_t token);
     void disarm_hot(uint64_t token);
+    /// There is what it takes to have one stream more in user space.
+    bool can_take(int set_fd, int fd);
+    /// Room in the list for one entry more: asked for before an entry is taken in, so that making it hot
+    /// cannot fail.
+    bool make_room();
     void make_hot(int fd, Interest& interest);
     void make_cold(Interest& interest);
     bool try_cooling(int fd, Interest& interest, Stream& stream);
     void forget(int fd, Interest& interest);
-    void give_to_kernel(int fd, Interest& interest);
+    /// @return false when the kernel had no memory for it: the entry stays here, and is owed.
+    bool give_to_kernel(int fd, Interest& interest);
+    void owe(int fd, Interest& interest);
     void give_left_to_kernel();
     /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
     void change_managed(int by) {
@@ -120,6 +129,7 @@ private:
     bool ordinary_lively_ = true;
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
+    bool owing_ = false;         ///< some entry is owed to E
     bool some_left_ = false;     ///< a relative took a stream off the ring: its entries belong to E again
     bool unregistered_ = false;  ///< some managed entry is not in H yet
     int hidden_ = -1;
@@ -131,8 +141,11 @@ private:
 
 /// The set behind a descriptor, or nullptr.
 EpollSet* find_set(int fd);
-/// `fd` is a new epoll descriptor.
+/// `fd` is a new epoll descriptor. Where it cannot be noted, that is tried again at the first entry.
 void make_set(int fd);
+/// epoll_ctl(2) on a set that is not known here: for want of memory, or because it came from another program.
+/// @return 0 or -errno.
+int control_unknown_set(int set_fd, int operation, int fd, epoll_event* event);
 /// Connects the layers below with this one. Called once, at load.
 void connect_sets();
 

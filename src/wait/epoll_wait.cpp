@@ -47,6 +47,11 @@ int without_kicks(epoll_event* events, int count) {
 
 }  // namespace
 
+bool EpollSet::can_sleep() {
+    // What is owed to the kernel's set would end no sleep.
+    return ensure_hidden(descriptor) && register_streams() && !owing_;
+}
+
 bool EpollSet::register_streams() {
     if (!unregistered_)
         return true;
@@ -90,14 +95,18 @@ void EpollSet::disarm_hot(uint64_t token) {
 }
 
 /// What the program's own set has, without waiting. @return how many.
-int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity) {
+int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
     ++kernel_waits_;
-    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
-    return found <= 0 ? 0 : kicked_kernel_ ? without_kicks(events, found) : found;
+    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, mask);
+    if (found <= 0)
+        return mask != nullptr ? found : 0;
+    return kicked_kernel_ ? without_kicks(events, found) : found;
 }
 
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
+    if (!ensure_hidden(descriptor)) [[unlikely]]
+        return capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
     register_streams();
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, mask);
@@ -126,7 +135,9 @@ bool EpollSet::leave_kernel() {
         return false;
     const uint64_t one = 1;
     if (left == 0) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, kick_, nullptr);
+        epoll_event silent{EPOLLET, {}};
+        silent.data.u64 = kernel_kick_data();
+        sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &silent);
         kicked_kernel_ = false;
     } else {
         sys::write(kick_, &one, sizeof one);  // the next one
@@ -185,13 +196,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     }
     // From here on the lock is held, except asleep.
     descriptor = descriptor_now(set_fd);
-    if (!ensure_hidden(descriptor)) {
-        lock.unlock();
-        return -ENOMEM;
-    }
     for (bool first = true;; first = false) {
         int found = scan(events, capacity);
-        if (some_left_) [[unlikely]]
+        if (some_left_ || owing_) [[unlikely]]
             give_left_to_kernel();
         if (found != 0 || timeout == 0 || ordinary_lively_) {
             // What is about to return tells of everything that is ready by now, as the kernel would: a
@@ -228,12 +235,13 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             return found;
         }
 
-        if (!register_streams()) {
+        if (!can_sleep()) {
             lock.unlock();
             sys::sleep_ns(200'000);
             lock.lock();
             if (time_left(deadline) == 0)
                 timeout = 0;
+            ordinary_lively_ = true;  // ordinary descriptors would end no sleep either: looked at each time
             continue;
         }
         const uint64_t token = new_sleep_token();
@@ -318,7 +326,9 @@ bool EpollSet::any_ready(int set_fd) {
 
 int EpollSet::arm(int set_fd, uint64_t token) {
     Hold hold(lock);
-    if (!ensure_hidden(set_fd) || !register_streams())
+    if (some_left_ || owing_)
+        give_left_to_kernel();
+    if (!ensure_hidden(set_fd) || !can_sleep())
         return -1;
     arm_hot(token);
     // A thread that polls the set sleeps on it as well: others that take its events must wake it.

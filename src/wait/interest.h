@@ -33,6 +33,7 @@ struct Interest {
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;
+    bool owed : 1;  ///< it belongs to E again, which had no memory for it: see give_to_kernel
 };
 
 /// Interest by descriptor number, in blocks made at the first use.

@@ -188,11 +188,14 @@ void attend_stream(Stream& stream) {
     if (start()) {
         epoll_event event{EPOLLRDHUP | EPOLLET, {}};
         event.data.u64 = uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot;
-        result = sys::epoll_ctl(set, EPOLL_CTL_ADD, stream.link.load(std::memory_order_relaxed), &event);
+        const int link = stream.link.load(std::memory_order_relaxed);
+        result = sys::insisting([&] { return sys::epoll_ctl(set, EPOLL_CTL_ADD, link, &event); });
+    } else if (!retired && set < 0) {
+        result = -ENOMEM;
     }
-    // Where there is no thread to be had it is enough to find that out once; for want of memory the next
-    // sleep asks again.
-    if (result != -ENOMEM)
+    // Where there is no thread to be had it is enough to find that out once; for want of memory or
+    // descriptors the next send or sleep asks again.
+    if (result != -ENOMEM && result != -ENOSPC)
         stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
     duty.unlock();
 }
