@@ -56,7 +56,8 @@ void make_things() {
     things.set = epoll_create1(EPOLL_CLOEXEC);
     epoll_event event{};
     event.events = EPOLLIN;
-    if (write(things.pipe[1], "x", 1) != 1 || epoll_ctl(things.set, EPOLL_CTL_ADD, things.pipe[0], &event) != 0)
+    if (write(things.pipe[1], "x", 1) != 1 ||
+        epoll_ctl(things.set, EPOLL_CTL_ADD, things.pipe[0], &event) != 0)
         die("cannot prepare");
 }
 
@@ -147,11 +148,21 @@ struct Operation {
     int counted;  ///< rounds that are enough for a count
 };
 constexpr Operation kOperations[] = {
-    {"close", close_file, 16},      {"read-file", read_file, 16},     {"write-null", write_null, 16},
-    {"writev-null", writev_null, 16}, {"pipe", pipe_both_ways, 16},   {"unix-socket", local_both_ways, 16},
-    {"poll", poll_pipe, 16},        {"select", select_pipe, 16},      {"epoll_wait", epoll_pipe, 16},
-    {"epoll_ctl", epoll_change, 16}, {"epoll_create", epoll_make, 16}, {"dup", duplicate, 16},
-    {"fcntl", flags, 16},           {"tcp-socket", tcp_socket, 16},   {"fork", fork_wait, 2},
+    {"close", close_file, 16},
+    {"read-file", read_file, 16},
+    {"write-null", write_null, 16},
+    {"writev-null", writev_null, 16},
+    {"pipe", pipe_both_ways, 16},
+    {"unix-socket", local_both_ways, 16},
+    {"poll", poll_pipe, 16},
+    {"select", select_pipe, 16},
+    {"epoll_wait", epoll_pipe, 16},
+    {"epoll_ctl", epoll_change, 16},
+    {"epoll_create", epoll_make, 16},
+    {"dup", duplicate, 16},
+    {"fcntl", flags, 16},
+    {"tcp-socket", tcp_socket, 16},
+    {"fork", fork_wait, 2},
     {"exec", vfork_exec, 1},
 };
 
@@ -209,7 +220,8 @@ bool at_system_call(pid_t pid) {
 #endif
 }
 
-/// Steps a stopped child to its next SIGSTOP, or to its end; and the children that it makes meanwhile to theirs.
+/// Steps a stopped child to its next SIGSTOP, or to its end; and the children that it makes meanwhile to
+/// theirs.
 Count step(pid_t pid) {
     Count count;
     if (ptrace(PTRACE_SETOPTIONS, pid, nullptr, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK) != 0)

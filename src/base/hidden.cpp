@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-
 #include "base/lock.h"
 #include "base/syscall.h"
 

@@ -28,8 +28,8 @@ struct Decision {
 
 /// Reads the environment. Called once, at load; reads nothing else and allocates nothing.
 void load_policy();
-/// What costs more than to read the environment: called before the first stream is made, never in a process that
-/// has none.
+/// What costs more than to read the environment: called before the first stream is made, never in a process
+/// that has none.
 void settle_policy();
 
 /// What the process-wide settings say of a connection with this service port (of the listening side, host

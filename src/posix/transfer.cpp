@@ -118,51 +118,51 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 }  // namespace
 
-// The shape of all the wrappers below: no entry, and the real function is called; or a stream, which the kernel
-// still serves or we do. What belongs to streams stands in a function of its own, so that a call on any other
-// descriptor looks into the table, jumps on, and does not so much as save a register.
+// The shape of all the wrappers below: no entry, and the real function is called; or a stream, which the
+// kernel still serves or we do. What belongs to streams stands in a function of its own, so that a call on
+// any other descriptor looks into the table, jumps on, and does not so much as save a register.
 #define LOOPFAST_UNPACK(...) __VA_ARGS__
 
-#define LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)                               \
-    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) {    \
-        if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                          \
-            return by_kernel(stream, fd, 0, [&] { return real::name arguments; });                             \
-        if (!stream.fused()) {                                                                                 \
-            bool moved;                                                                                        \
-            const ssize_t result =                                                                             \
-                kernel_receive(stream, fd, flags, moved, [&] { return real::name arguments; });                \
-            if (!moved)                                                                                        \
-                return result;                                                                                 \
-        }                                                                                                      \
-        return our_call;                                                                                       \
+#define LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)                            \
+    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
+        if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                       \
+            return by_kernel(stream, fd, 0, [&] { return real::name arguments; });                          \
+        if (!stream.fused()) {                                                                              \
+            bool moved;                                                                                     \
+            const ssize_t result =                                                                          \
+                kernel_receive(stream, fd, flags, moved, [&] { return real::name arguments; });             \
+            if (!moved)                                                                                     \
+                return result;                                                                              \
+        }                                                                                                   \
+        return our_call;                                                                                    \
     }
 
-#define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                            \
-    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) {    \
-        if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                          \
-            return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });               \
-        if (!stream.fused()) {                                                                                 \
-            bool moved;                                                                                        \
-            const ssize_t result =                                                                             \
-                kernel_send(stream, fd, size, moved, [&] { return real::name arguments; });                    \
-            if (!moved)                                                                                        \
-                return result;                                                                                 \
-        }                                                                                                      \
-        return our_call;                                                                                       \
+#define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
+    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
+        if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                       \
+            return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
+        if (!stream.fused()) {                                                                              \
+            bool moved;                                                                                     \
+            const ssize_t result =                                                                          \
+                kernel_send(stream, fd, size, moved, [&] { return real::name arguments; });                 \
+            if (!moved)                                                                                     \
+                return result;                                                                              \
+        }                                                                                                   \
+        return our_call;                                                                                    \
     }
 
-#define LOOPFAST_PASS_ON(name, arguments)                        \
-    Stream* const stream = find_stream(fd);                      \
-    if (stream == nullptr) [[likely]]                            \
-        return real::name arguments;                             \
+#define LOOPFAST_PASS_ON(name, arguments)   \
+    Stream* const stream = find_stream(fd); \
+    if (stream == nullptr) [[likely]]       \
+        return real::name arguments;        \
     return name##_on_stream(*stream, LOOPFAST_UNPACK arguments)
 
-#define LOOPFAST_RECEIVE(name, parameters, arguments, flags, our_call)           \
-    LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)     \
+#define LOOPFAST_RECEIVE(name, parameters, arguments, flags, our_call)       \
+    LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call) \
     LOOPFAST_PUBLIC ssize_t name parameters { LOOPFAST_PASS_ON(name, arguments); }
 
-#define LOOPFAST_SEND(name, parameters, arguments, size, flags, our_call)        \
-    LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)  \
+#define LOOPFAST_SEND(name, parameters, arguments, size, flags, our_call)       \
+    LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call) \
     LOOPFAST_PUBLIC ssize_t name parameters { LOOPFAST_PASS_ON(name, arguments); }
 
 // A read of nothing neither waits nor fails; a recv of nothing does.

@@ -1,8 +1,9 @@
 // See early_sets.h. /proc says which descriptors are epoll sets and what is in them.
 //
-// Other threads go on meanwhile. Who makes a set, or changes or waits in one, without account looks again when
-// the call is over: if account is kept by then, the set is read once more, or the wait goes on in the set that
-// is known now (posix/waits.cpp). Flags and looks are in the order of Dekker, so one of the two sees the other.
+// Other threads go on meanwhile. Who makes a set, or changes or waits in one, without account looks again
+// when the call is over: if account is kept by then, the set is read once more, or the wait goes on in the
+// set that is known now (posix/waits.cpp). Flags and looks are in the order of Dekker, so one of the two sees
+// the other.
 #include "wait/early_sets.h"
 
 #include <fcntl.h>
@@ -36,8 +37,7 @@ struct DirectoryEntry {
 bool is_set(int directory, const char* name) {
     constexpr char kSet[] = "anon_inode:[eventpoll]";
     char target[sizeof kSet] = {};
-    const long size =
-        sys::call(SYS_readlinkat, directory, sys::word(name), sys::word(target), sizeof target);
+    const long size = sys::call(SYS_readlinkat, directory, sys::word(name), sys::word(target), sizeof target);
     return size == sizeof kSet - 1 && memcmp(target, kSet, sizeof kSet - 1) == 0;
 }
 
@@ -95,7 +95,8 @@ bool take_in_all() {
     Found found;
     bool all = true;
     alignas(DirectoryEntry) char entries[2048];
-    for (long size; all && (size = sys::call(SYS_getdents64, directory, sys::word(entries), sizeof entries)) > 0;)
+    for (long size;
+         all && (size = sys::call(SYS_getdents64, directory, sys::word(entries), sizeof entries)) > 0;)
         for (long at = 0; at < size && all;) {
             const auto* const entry = reinterpret_cast<const DirectoryEntry*>(entries + at);
             at += entry->size;

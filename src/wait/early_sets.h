@@ -1,5 +1,5 @@
-// Epoll sets of a process that has not opted in. Nobody keeps account of them, so that they cost nothing; if the
-// process opts in after all, what it has made so far is learned from the kernel.
+// Epoll sets of a process that has not opted in. Nobody keeps account of them, so that they cost nothing; if
+// the process opts in after all, what it has made so far is learned from the kernel.
 #pragma once
 
 namespace loopfast {
@@ -10,8 +10,8 @@ void track_sets();
 /// A set that the kernel just made.
 void set_appeared(int fd);
 
-/// Before the first stream is made: from here on account is kept, of what is there as well. @return false when
-/// that cannot be: the process must not opt in then.
+/// Before the first stream is made: from here on account is kept, of what is there as well. @return false
+/// when that cannot be: the process must not opt in then.
 bool take_in_early_sets();
 
 /// In the child of a fork.

@@ -128,8 +128,8 @@ private:
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
     bool early_sleepers_ = false;  ///< there may be threads in E that were not counted
-    bool some_left_ = false;     ///< a relative took a stream off the ring: its entries belong to E again
-    bool unregistered_ = false;  ///< some managed entry is not in H yet
+    bool some_left_ = false;       ///< a relative took a stream off the ring: its entries belong to E again
+    bool unregistered_ = false;    ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;
     std::atomic<uint32_t> inside_{0};  ///< threads in a wait

@@ -1,6 +1,6 @@
-// A process that opts in late: its epoll sets, and threads that wait in them, were there before. Nothing was noted
-// of them (wait/early_sets.h), and yet no event may be missing. Each scenario runs in a process of its own, since a
-// process opts in only once.
+// A process that opts in late: its epoll sets, and threads that wait in them, were there before. Nothing was
+// noted of them (wait/early_sets.h), and yet no event may be missing. Each scenario runs in a process of its
+// own, since a process opts in only once.
 #include <arpa/inet.h>
 #include <loopfast.h>
 #include <netinet/in.h>
@@ -22,12 +22,12 @@
 
 namespace {
 
-#define REQUIRE(condition)                                                                              \
-    do {                                                                                                \
-        if (!(condition)) {                                                                             \
+#define REQUIRE(condition)                                                                                 \
+    do {                                                                                                   \
+        if (!(condition)) {                                                                                \
             std::fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            std::_Exit(1);                                                                              \
-        }                                                                                               \
+            std::_Exit(1);                                                                                 \
+        }                                                                                                  \
     } while (false)
 
 using Clock = std::chrono::steady_clock;
@@ -138,7 +138,8 @@ void sleepers() {
             epoll_event event;
             int count;
             do
-                count = i % 2 == 0 ? epoll_wait(set, &event, 1, -1) : epoll_pwait(copy, &event, 1, 20'000, nullptr);
+                count = i % 2 == 0 ? epoll_wait(set, &event, 1, -1)
+                                   : epoll_pwait(copy, &event, 1, 20'000, nullptr);
             while (count < 0 && errno == EINTR);
             REQUIRE(count == 1);
             pairs[event.data.u64].hear();
@@ -282,8 +283,14 @@ struct Scenario {
     void (*run)();
 };
 constexpr Scenario kScenarios[] = {
-    {"level", level}, {"edge", edge},   {"once", once}, {"sleepers", sleepers}, {"sleepers_on_entries", sleepers_on_entries},
-    {"timed", timed}, {"set_in_a_set", set_in_a_set}, {"races", races},
+    {"level", level},
+    {"edge", edge},
+    {"once", once},
+    {"sleepers", sleepers},
+    {"sleepers_on_entries", sleepers_on_entries},
+    {"timed", timed},
+    {"set_in_a_set", set_in_a_set},
+    {"races", races},
 };
 
 }  // namespace
