@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include <atomic>
-
 #include "base/lock.h"
 #include "base/syscall.h"
 
@@ -89,6 +87,7 @@ int hide(int fd) {
     }
     // Relaxed: readers only ask about numbers that they were told of in another, ordered way.
     word_of(moved).fetch_or(bit_of(moved), std::memory_order_relaxed);
+    hidden_detail::any.store(true, std::memory_order_relaxed);
     return moved;
 }
 
@@ -99,11 +98,13 @@ void close_hidden(int fd) {
     sys::close(fd);
 }
 
-bool is_hidden(int fd) {
+bool hidden_detail::look(int fd) {
     return fd >= 0 && fd < kWords * 64 && (word_of(fd).load(std::memory_order_relaxed) & bit_of(fd)) != 0;
 }
 
 int next_hidden(int from) {
+    if (!hidden_detail::any.load(std::memory_order_relaxed))
+        return -1;
     for (int fd = from < 0 ? 0 : from; fd < kWords * 64;) {
         const uint64_t bits = word_of(fd).load(std::memory_order_relaxed) >> (fd % 64);
         if (bits != 0)

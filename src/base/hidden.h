@@ -8,6 +8,8 @@
 
 #include <sys/resource.h>
 
+#include <atomic>
+
 namespace loopfast {
 
 /// Moves `fd` to a hidden number and closes `fd`. @return the new number, or -1 (then `fd` is closed too):
@@ -17,8 +19,16 @@ int hide(int fd);
 /// Closes a hidden descriptor.
 void close_hidden(int fd);
 
-/// True when `fd` is one of ours, that the program must not touch.
-bool is_hidden(int fd);
+namespace hidden_detail {
+inline std::atomic<bool> any{false};  // false until something is hidden
+bool look(int fd);
+}  // namespace hidden_detail
+
+/// True when `fd` is one of ours, that the program must not touch. One load in a process that hides nothing.
+inline bool is_hidden(int fd) {
+    // Relaxed, like the bits: who asks about a hidden number was told of it in another, ordered way.
+    return hidden_detail::any.load(std::memory_order_relaxed) && hidden_detail::look(fd);
+}
 
 /// The lowest hidden number in use at or above `from`, or -1.
 int next_hidden(int from);

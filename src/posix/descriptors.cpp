@@ -14,13 +14,11 @@
 
 namespace loopfast {
 
-int close_descriptor(int fd) {
-    if (find(fd).kind() == EntryKind::kNone) [[likely]] {
-        if (is_hidden(fd)) [[unlikely]]
-            return returned<int>(-EBADF);
-        return real::close(fd);
-    }
-    if (is_hidden(fd)) [[unlikely]]  // what is kept for a blocked call is in the table, too
+namespace {
+
+/// A descriptor with an entry, or a hidden one.
+[[gnu::noinline]] int close_ours(int fd) {
+    if (is_hidden(fd))  // what is kept for a blocked call is in the table, too
         return returned<int>(-EBADF);
     const TableEntry entry = before_close(fd);
     const int result = real::close(fd);
@@ -28,6 +26,14 @@ int close_descriptor(int fd) {
     after_close(fd, entry);
     errno = error;
     return result;
+}
+
+}  // namespace
+
+int close_descriptor(int fd) {
+    if (find(fd).kind() == EntryKind::kNone && !is_hidden(fd)) [[likely]]
+        return real::close(fd);
+    return close_ours(fd);
 }
 
 LOOPFAST_PUBLIC int close(int fd) { return close_descriptor(fd); }

@@ -6,6 +6,7 @@
 #include "policy/verdict.h"
 #include "posix/posix.h"
 #include "posix/rings.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_set.h"
 #include "wait/steward.h"
 
@@ -23,6 +24,8 @@ namespace {
     real::resolve();
     load_policy();
     connect_sets();
+    if (any_opted_in())
+        track_sets();
     connect_steward();
     // pthread_atfork rather than a wrapper around fork: daemon(), forkpty() and others fork inside libc.
     pthread_atfork(before_fork, after_fork_in_parent, forked_in_child);

@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "base/copy.h"
 #include "base/hidden.h"
+#include "base/ticks.h"
 #include "posix/posix.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_set.h"
 #include "wait/poll_set.h"
 
@@ -47,8 +49,6 @@ bool allowed(nfds_t count) {
 
 template <typename Kernel>
 int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, Kernel kernel) {
-    if (no_streams())
-        return kernel();
     if (count > kFewPolled && !allowed(count))
         return returned<int>(-EINVAL);
     if (!readable(fds, count * sizeof *fds) || !any_entry(fds, count))
@@ -67,14 +67,17 @@ int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, 
 
 }  // namespace
 
-LOOPFAST_PUBLIC int poll(pollfd* fds, nfds_t count, int timeout) {
+static __attribute__((noinline)) int poll_with_streams(pollfd* fds, nfds_t count, int timeout) {
     return poll_with(fds, count, from_milliseconds(timeout), nullptr,
                      [&] { return real::poll(fds, count, timeout); });
+}
+LOOPFAST_PUBLIC int poll(pollfd* fds, nfds_t count, int timeout) {
+    return no_streams() ? real::poll(fds, count, timeout) : poll_with_streams(fds, count, timeout);
 }
 
 LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
     const int64_t duration = from_timespec(timeout);
-    if (duration < 0)
+    if (duration < 0 || no_streams())
         return real::ppoll(fds, count, timeout, mask);
     return poll_with(fds, count, duration, mask, [&] { return real::ppoll(fds, count, timeout, mask); });
 }
@@ -311,7 +314,7 @@ namespace {
 int new_set(int fd) {
     if (fd >= 0) {
         appeared(fd);
-        make_set(fd);
+        set_appeared(fd);
     }
     return fd;
 }
@@ -324,10 +327,14 @@ LOOPFAST_PUBLIC int epoll_create1(int flags) noexcept { return new_set(real::epo
 LOOPFAST_PUBLIC int epoll_ctl(int set_fd, int operation, int fd, epoll_event* event) noexcept {
     if (is_hidden(fd)) [[unlikely]]
         return returned<int>(-EBADF);
-    EpollSet* const set = find_set(set_fd);
-    if (set == nullptr)
+    if (EpollSet* const set = find_set(set_fd))
+        return returned<int>(set->control(set_fd, operation, fd, event));
+    if (sets_are_tracked()) [[unlikely]]
         return returned<int>(control_unknown_set(set_fd, operation, fd, event));
-    return returned<int>(set->control(set_fd, operation, fd, event));
+    const int result = real::epoll_ctl(set_fd, operation, fd, event);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        late->take_in(set_fd);
+    return result;
 }
 
 namespace {
@@ -350,25 +357,68 @@ int wait_in_set(EpollSet& set, int set_fd, epoll_event* events, int capacity, in
 
 }  // namespace
 
+namespace {
+
+/// How long ago that was, by the processor's counter, whose pace is looked up now: this is needed once in a
+/// process's life at most.
+int64_t nanoseconds_since(uint64_t begin) {
+    const uint64_t now = ticks();
+    const int64_t time = now_ns();
+    sys::sleep_ns(1'000'000);
+    const uint64_t more = ticks() - now;
+    const double pace = more == 0 ? 0 : static_cast<double>(now_ns() - time) / static_cast<double>(more);
+    return static_cast<int64_t>(static_cast<double>(now - begin) * pace);
+}
+
+/// A wait of which no account was kept is over, and by now its set is known.
+[[gnu::noinline]] int wait_on(EpollSet& set, int set_fd, epoll_event* events, int capacity, int64_t timeout,
+                              const sigset_t* mask, uint64_t begin, int count) {
+    const int error = errno;
+    const int kept = set.came_late(set_fd, events, count);
+    errno = error;
+    if (kept == count || kept != 0)
+        return kept;
+    if (timeout > 0 && timeout != kForever) {
+        const int64_t left = timeout - nanoseconds_since(begin);
+        timeout = left > 0 ? left : 0;
+    }
+    return wait_in_set(set, set_fd, events, capacity, timeout, mask);
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, int timeout,
                                 const sigset_t* mask) {
-    EpollSet* const set = find_set(set_fd);
-    if (set == nullptr)
-        return real::epoll_pwait(set_fd, events, capacity, timeout, mask);
-    return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
+    if (EpollSet* const set = find_set(set_fd))
+        return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_pwait(set_fd, events, capacity, timeout, mask);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), mask, begin, count);
+    return count;
 }
 
 LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, int timeout) {
-    return epoll_pwait(set_fd, events, capacity, timeout, nullptr);
+    if (EpollSet* const set = find_set(set_fd))
+        return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), nullptr);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_wait(set_fd, events, capacity, timeout);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), nullptr, begin, count);
+    return count;
 }
 
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
                                  const sigset_t* mask) {
-    EpollSet* const set = find_set(set_fd);
     const int64_t duration = from_timespec(timeout);
-    if (set == nullptr || duration < 0)
-        return real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
-    return wait_in_set(*set, set_fd, events, capacity, duration, mask);
+    EpollSet* const set = find_set(set_fd);
+    if (set != nullptr && duration >= 0)
+        return wait_in_set(*set, set_fd, events, capacity, duration, mask);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
+    if (EpollSet* const late = find_set(set_fd); late != nullptr && duration >= 0) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, duration, mask, begin, count);
+    return count;
 }
 
 }  // namespace loopfast

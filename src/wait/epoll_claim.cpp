@@ -180,6 +180,7 @@ void EpollSet::forked() {
     inside_.store(0, std::memory_order_relaxed);
     kernel_sleepers_.store(0, std::memory_order_relaxed);
     kicked_kernel_ = false;
+    early_sleepers_ = false;
     interests_.each([&](int number, Interest& interest) {
         interest.registered = false;
         if (interest.managed && !interest.dormant) {

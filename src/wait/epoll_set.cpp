@@ -14,6 +14,7 @@
 #include "policy/policy.h"
 #include "table/table.h"
 #include "wait/caller.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_events.h"
 #include "wait/sleeper.h"
 
@@ -128,7 +129,10 @@ void EpollSet::kick() {
     const uint64_t one = 1;
     if (sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0)
         sys::write(kick_, &one, sizeof one);
-    if (kernel_sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0 && !kicked_kernel_) {
+    const bool in_kernel = kernel_sleepers_.load(std::memory_order_relaxed) != 0 || early_sleepers_;
+    if (in_kernel && kick_ >= 0 && kicked_kernel_) {
+        sys::write(kick_, &one, sizeof one);  // nobody may be on his way who would pass on the last one
+    } else if (in_kernel && kick_ >= 0) {
         // Threads that wait in the kernel's set must come out and wait here. They recognise the event by
         // its data, which is a number that no program has.
         // Edge-triggered, and passed on by whoever comes out (leave_kernel): a thread that never does, since
@@ -138,6 +142,7 @@ void EpollSet::kick() {
         sys::write(kick_, &one, sizeof one);
         if (sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &event) == 0)
             kicked_kernel_ = true;
+        early_sleepers_ = false;  // told: each passes it on, see came_late()
     }
 }
 
@@ -405,6 +410,7 @@ void connect_sets() {
     table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
     table_hooks.forked = [] {
         making.reset();
+        early_sets_forked();
         each_set([](EpollSet& set) { set.forked(); });
         each_set([](EpollSet& set) { set.forget_kept(); });
         forget_thread_waiter();

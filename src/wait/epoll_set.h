@@ -64,6 +64,13 @@ public:
     void closing(int fd);
     void forget_kept();
 
+    // For sets that were made before the process kept account of them, see early_sets.cpp.
+    /// The entries, as the kernel has them. @return false when it does not say.
+    bool take_in(int set_fd);
+    /// A wait that began before that is over with `count` events. @return those that are the program's; fewer
+    /// than `count`: it was told to come out.
+    int came_late(int set_fd, epoll_event* events, int count);
+
     int descriptor = -1;  ///< some descriptor of the set, as last used
     std::atomic<bool> in_use{false};
     FamilyLock lock;
@@ -129,9 +136,10 @@ private:
     bool ordinary_lively_ = true;
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
-    bool owing_ = false;         ///< some entry is owed to E
-    bool some_left_ = false;     ///< a relative took a stream off the ring: its entries belong to E again
-    bool unregistered_ = false;  ///< some managed entry is not in H yet
+    bool early_sleepers_ = false;  ///< there may be threads in E that were not counted
+    bool owing_ = false;           ///< some entry is owed to E
+    bool some_left_ = false;       ///< a relative took a stream off the ring: its entries belong to E again
+    bool unregistered_ = false;    ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;
     std::atomic<uint32_t> inside_{0};  ///< threads in a wait

@@ -48,7 +48,7 @@ public:
     Interest* make(int fd);
     void release();
     template <typename Visit> void each(Visit visit) const {
-        for (uint32_t block = 0; blocks_ != nullptr && block < kBlocks; ++block)
+        for (uint32_t block = 0; block < blocks_end_; ++block)
             for (uint32_t i = 0; blocks_[block] != nullptr && i < kBlock; ++i)
                 if (blocks_[block][i].used)
                     visit(static_cast<int>(block * kBlock + i), blocks_[block][i]);
@@ -58,7 +58,13 @@ private:
     static constexpr uint32_t kBlock = 64;
     static constexpr uint32_t kBlocks = 16384;
     Interest** blocks_ = nullptr;
+    uint32_t blocks_end_ = 0;  ///< above every block that was made
 };
+
+/// The entries of a set in the kernel, as /proc tells of them: `visit` is given `argument` and, of each, the
+/// descriptor's number, the events and the data. @return false when the kernel does not say.
+using EntryVisit = void (*)(void* argument, int fd, uint32_t events, uint64_t data);
+bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument);
 
 /// What a set in the kernel still waits for on `fd`: a one-shot that fired has nothing left of its interest.
 /// The kernel says so in /proc only. @return epoll bits, or -1 when it does not say.
