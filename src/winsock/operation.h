@@ -56,8 +56,7 @@ struct Operation {
     Routine routine;  ///< while it is queued to a thread
     Target target;
     Work work = Work::kReceive;
-    uint64_t issuer = 0;         ///< Thread::id
-    Reactor* reactor = nullptr;  ///< where it counts as pending
+    uint64_t issuer = 0;  ///< Thread::id
 
     static constexpr unsigned kSmall = 4;
     iovec small[kSmall];

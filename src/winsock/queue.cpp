@@ -35,20 +35,23 @@ Operation* Socket::new_operation(Direction& direction, Target& target, Work work
 }
 
 void Socket::enqueue(Direction& direction, Operation* operation) {
+    if (direction.closed) [[unlikely]] {
+        // By another thread, between this call's look-up and now.
+        finish(direction, operation, WSA_OPERATION_ABORTED, operation->done, 0);
+        return;
+    }
     operation->next = nullptr;
     *direction.tail = operation;
     direction.tail = &operation->next;
-    operation->reactor = reactor();
-    if (operation->reactor == nullptr)
+    Reactor* const mine = reactor();
+    if (mine == nullptr)
         return;
-    operation->reactor->add_pending(1);
+    direction.count_at(mine);
     watch(&direction == &out);
-    operation->reactor->want_driver();
+    mine->want_driver();
 }
 
 void Socket::finish(Direction& direction, Operation* operation, int error, size_t bytes, DWORD flags) {
-    if (operation->reactor != nullptr)
-        operation->reactor->add_pending(-1);
     if (operation->accepted != nullptr) {
         if (error != 0)
             operation->accepted->state.store(State::kFresh, std::memory_order_release);  // as before the call

@@ -121,7 +121,12 @@ int receive_overlapped(Socket& socket, Receive& call, sockaddr* from, int* from_
     socket.in.lock.lock();
     bool queued = !socket.in.empty();
     error = WSAEWOULDBLOCK;
-    if (!queued) {
+    // Most overlapped receives are posted before what they are for has come. A look at the ring says so for
+    // less than an attempt costs.
+    const bool attempted = !queued && !(call.flags == 0 && call.buffers.rest_size() != 0 &&
+                                        !socket.shut_receive.load(std::memory_order_relaxed) &&
+                                        socket.nothing_to_receive());
+    if (attempted) {
         int flags = call.flags;
         size_t moved;
         error = socket.try_receive(call.buffers.rest(), call.buffers.rest_count(), call.buffers.rest_size(),
@@ -145,6 +150,8 @@ int receive_overlapped(Socket& socket, Receive& call, sockaddr* from, int* from_
         call.received = 0;
         socket.enqueue(socket.in, operation);
         socket.in.lock.unlock();
+        if (!attempted && !queued && socket.hot_at.load(std::memory_order_relaxed) == nullptr) [[unlikely]]
+            socket.warm();
         return WSA_IO_PENDING;
     }
     Operation* const operation =

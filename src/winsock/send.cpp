@@ -41,6 +41,8 @@ int begin(Socket& socket, DWORD flags, const sockaddr* to, int to_size, Send& ca
 int attempt(Socket& socket, Send& call, bool& queued) {
     Hold hold(socket.out.lock);
     queued = !socket.out.empty();
+    if (socket.out.closed)
+        return WSAENOTSOCK;
     if (socket.shut_send.load(std::memory_order_relaxed))
         return WSAESHUTDOWN;
     if (socket.has_backlog()) {

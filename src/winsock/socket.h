@@ -16,11 +16,16 @@ enum class State : uint8_t { kFresh, kBound, kListening, kConnecting, kConnected
 
 struct Direction {
     Lock lock;
+    bool closed = false;            ///< by closesocket: nothing may be queued any more
+    Reactor* counted_at = nullptr;  ///< which knows that something may be pending here
     Operation* head = nullptr;
     Operation** tail = &head;
     Operation* spare = nullptr;  ///< finished ones, to be used again
 
     bool empty() const { return head == nullptr; }
+    /// Something is pending from now on, or may be. It stays so when it is not: a request and its answer
+    /// would otherwise change the reactor's count twice.
+    void count_at(Reactor* reactor);
 };
 
 /// Options that Linux has not, or not so; values as set.
@@ -130,6 +135,18 @@ public:
     void unwatch();
     /// From a reactor: `events` happened.
     static void progress(UINT_PTR handle, uint32_t events);
+    /// From a reactor's look at its hot sockets.
+    enum class Quick { kNothing, kDone, kNotPlain };
+    Quick progress_quickly();
+    /// The reactor looks at this socket itself from now on, if it is one that can be looked at.
+    void warm();
+    /// Whether there is certainly nothing to receive now, by a look at the ring.
+    bool nothing_to_receive() const;
+
+    // A place among the hot sockets of a reactor; changed under that reactor's lock.
+    std::atomic<Reactor*> hot_at{nullptr};
+    size_t hot_place = 0;
+    uint16_t hot_quiet = 0;  ///< looks that found nothing
     /// What Winsock calls readable and writable. Poll bits in and out.
     short readiness(short events);
 
@@ -147,6 +164,7 @@ private:
     int perform_send(Operation& operation, size_t& bytes);
     int perform_connect(Operation& operation);
     void end_backlog();
+    void progress_out(bool room, UINT_PTR handle);
 
     std::atomic<int> fd_;
     std::atomic<Port*> port_{nullptr};  ///< counted; set once

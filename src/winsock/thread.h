@@ -48,7 +48,9 @@ public:
 
     // Completion ports.
     Port* port = nullptr;  ///< where it took its latest packet; counted. Only the thread itself changes it
-    bool counted = false;  ///< among the port's running threads; this and the next under the port's lock
+    /// Among the port's running threads. This and the next are changed under the port's lock; the thread itself
+    /// looks without it.
+    std::atomic<bool> counted{false};
     Thread* next_at_port = nullptr;
 
     Operation* spare = nullptr;  ///< operations with routines, to be used again
