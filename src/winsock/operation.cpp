@@ -46,12 +46,16 @@ int make_target(Socket& socket, OVERLAPPED* overlapped, LPWSAOVERLAPPED_COMPLETI
     if (!writable_quickly(overlapped))
         return WSAEFAULT;
     target.overlapped = overlapped;
-    target.call = provider_call;
+    target.event = nullptr;
+    target.port = nullptr;
+    target.port_counted = false;
+    target.routine = routine;
+    target.thread = nullptr;
     Port* const port = socket.port();
     if (routine != nullptr) {
         if (port != nullptr)
             return WSAEINVAL;
-        target.routine = routine;
+        target.call = provider_call;
         if (!target.call.has_thread) {
             target.thread = &this_thread();
             target.thread->keep();

@@ -19,7 +19,6 @@ Operation* Socket::new_operation(Direction& direction, Target& target, Work work
     }
     operation->next = nullptr;
     operation->target = target;
-    target = Target{};
     operation->work = work;
     operation->issuer = this_thread().id;
     operation->done = 0;

@@ -28,14 +28,6 @@ Socket::~Socket() {
         port->let_go();
 }
 
-int check_call() {
-    if (!started()) [[unlikely]]
-        return WSANOTINITIALISED;
-    if (in_callback()) [[unlikely]]
-        return WSAEINPROGRESS;
-    return 0;
-}
-
 Ref<Socket> find_socket(SOCKET handle, int& error) {
     error = check_call();
     if (error != 0) [[unlikely]]

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "winsock/operation.h"
+#include "winsock/startup.h"
 
 namespace loopfast::winsock {
 
@@ -178,11 +179,11 @@ private:
     bool shut_when_sent_ = false;
 };
 
+/// Whether calls may be made at all: WSAStartup was called, and the thread is not in a hook. @return 0 or the
+/// error.
+inline int check_call() { return !started() ? WSANOTINITIALISED : in_callback() ? WSAEINPROGRESS : 0; }
 /// The socket of a handle. @return it or nullptr with `error` WSANOTINITIALISED, WSAEINPROGRESS or
 /// WSAENOTSOCK.
 Ref<Socket> find_socket(SOCKET handle, int& error);
-/// Whether calls may be made at all: WSAStartup was called, and the thread is not in a hook. @return 0 or the
-/// error.
-int check_call();
 
 }  // namespace loopfast::winsock

@@ -69,8 +69,10 @@ private:
     bool handed_out_ = false;  ///< under routines_lock_, like ended_
 };
 
+extern constinit thread_local Thread* current_thread;
+Thread& make_thread();
 /// The calling thread. Never fails: without memory the program ends.
-Thread& this_thread();
+inline Thread& this_thread() { return current_thread != nullptr ? *current_thread : make_thread(); }
 /// What a thread handle means, the pseudo handle of GetCurrentThread() too.
 Ref<Thread> find_thread(HANDLE handle);
 
