@@ -1,7 +1,9 @@
 // See door.h.
 #include "posix/door.h"
 
+#include <limits.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "posix/posix.h"
@@ -16,6 +18,44 @@ LOOPFAST_PUBLIC int loopfast_door_look(int fd, int wanted) {
     if (stream == nullptr || !stream->segment || !plain_readiness(*stream, static_cast<uint32_t>(wanted), ready))
         return -1;
     return static_cast<int>(ready) & wanted;
+}
+
+namespace {
+
+/// The most one call moves, as in the kernel.
+iovec part_of(const void* bytes, size_t size) {
+    constexpr size_t kMost = 0x7ffff000;
+    return {const_cast<void*>(bytes), size < kMost ? size : kMost};
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC long loopfast_door_receive(int fd, void* bytes, size_t size) {
+    Stream* const stream = fused_stream_of(find_stream(fd));
+    if (stream == nullptr)
+        return LONG_MIN;
+    const iovec part = part_of(bytes, size);
+    Buffers to(&part, 1);
+    return receive_some(*stream, fd, &to, part.iov_len, MSG_DONTWAIT);
+}
+
+LOOPFAST_PUBLIC long loopfast_door_send(int fd, const void* bytes, size_t size) {
+    Stream* const stream = fused_stream_of(find_stream(fd));
+    if (stream == nullptr)
+        return LONG_MIN;
+    const iovec part = part_of(bytes, size);
+    Buffers rest(&part, 1);
+    size_t done = 0;
+    for (;;) {
+        const long result = send_some(*stream, fd, rest, part.iov_len - done,
+                                      MSG_DONTWAIT | MSG_NOSIGNAL | (done != 0 ? kContinued : 0));
+        if (result < 0)
+            return done != 0 ? static_cast<long>(done) : result;
+        done += static_cast<size_t>(result);
+        if (done == part.iov_len) [[likely]]
+            return static_cast<long>(done);
+        rest.skip(static_cast<size_t>(result));
+    }
 }
 
 LOOPFAST_PUBLIC bool loopfast_door_spin(int set_fd, int64_t timeout, bool (*look)(void* context),

@@ -19,31 +19,31 @@
 
 #include <pthread.h>
 
-#include "winsock/barrier.h"
 
 namespace loopfast::winsock {
 
+namespace handles_detail {
+
+Slot slots[kSlots];
+constinit thread_local Places* my_places = nullptr;
+std::atomic<uint32_t> ending_count{0};  // changed under the lock
+
+}  // namespace handles_detail
+using namespace handles_detail;
+
 namespace {
 
-constexpr unsigned kSlotBits = 17;
-constexpr unsigned kSlots = 1U << kSlotBits;
 constexpr unsigned kGenerations = 1U << 11;
 constexpr uint64_t kClosed = uint64_t{1} << 31;
 constexpr uint64_t kEnding = kClosed >> 1;  ///< on the list of those to end
 constexpr uint64_t kUsers = kEnding - 1;
 
-struct Slot {
-    std::atomic<uint64_t> state{0};  ///< generation << 32 | closed | ending | users
-    std::atomic<Object*> object{nullptr};
-    uint32_t next = 0;  ///< while free, and while it is to be ended
-};
-Slot slots[kSlots];
 Lock allocating;
 uint32_t fresh = 1;  ///< slots from here on were never used; slot 0 never is
 uint32_t first_free = 0;
 uint32_t last_free = 0;
 
-unsigned slot_of(UINT_PTR handle) { return static_cast<unsigned>(handle >> 2) & (kSlots - 1); }
+unsigned number_of(UINT_PTR handle) { return static_cast<unsigned>(handle >> 2) & (kSlots - 1); }
 uint64_t generation_of(UINT_PTR handle) { return handle >> (2 + kSlotBits); }
 
 void free_slot(unsigned number) {
@@ -56,15 +56,7 @@ void free_slot(unsigned number) {
     last_free = number;
 }
 
-/// What one thread uses. A few, since calls nest (a routine, a condition function); who needs more counts.
-struct Places {
-    static constexpr int kCount = 4;
-    alignas(64) Place used[kCount] = {};
-    std::atomic<bool> taken{true};
-    Places* next = nullptr;
-};
 std::atomic<Places*> all_places{nullptr};  ///< grows only
-thread_local Places* my_places = nullptr;
 
 /// The thread ends. What still stands in its places is of calls that it never returned from.
 void give_back_places(void* pointer) {
@@ -111,7 +103,9 @@ bool in_a_place(const Object* object) {
 
 Lock ending;
 uint32_t first_ending = 0;             ///< slots, linked by next
-std::atomic<uint32_t> ending_count{0};  ///< changed under the lock
+}  // namespace
+
+namespace handles_detail {
 
 /// Ends those objects on the list that no call uses any more.
 void end_unused() {
@@ -139,12 +133,12 @@ void end_unused() {
         unused = slot.next;
         const uint64_t generation = ((slot.state.load(std::memory_order_relaxed) >> 32) + 1) % kGenerations;
         delete slot.object.exchange(nullptr, std::memory_order_relaxed);
-        slot.state.store(generation << 32, std::memory_order_release);
+        slot.state.store(generation << 32 | kClosed, std::memory_order_release);
         free_slot(number);
     }
 }
 
-}  // namespace
+}  // namespace handles_detail
 
 UINT_PTR open_handle(Object* object) {
     unsigned number;
@@ -195,9 +189,9 @@ void last_count_went(unsigned number) {
 }
 
 Object* find_in_state(UINT_PTR handle, uint64_t refused) {
-    if ((handle & 3) != 0 || handle >> 31 != 0)
+    if ((handle & ~UINT_PTR{0x7ffffffc}) != 0)
         return nullptr;
-    Slot& slot = slots[slot_of(handle)];
+    Slot& slot = slot_of(handle);
     uint64_t state = slot.state.load(std::memory_order_relaxed);
     do {
         if (state >> 32 != generation_of(handle) || (state & refused) != 0 || (state & kUsers) == 0)
@@ -208,26 +202,19 @@ Object* find_in_state(UINT_PTR handle, uint64_t refused) {
 
 }  // namespace
 
-Object* use_object(UINT_PTR handle, Place*& place) {
+Object* handles_detail::use_slowly(UINT_PTR handle, Place*& place) {
     place = nullptr;
-    if ((handle & 3) != 0 || handle >> 31 != 0) [[unlikely]]
+    if ((handle & ~UINT_PTR{0x7ffffffc}) != 0 || !is_open(slot_of(handle), handle))
         return nullptr;
-    Slot& slot = slots[slot_of(handle)];
-    const auto is_open = [&] {
-        // Acquire pairs with the release in open_handle: the object is this generation's.
-        const uint64_t state = slot.state.load(std::memory_order_acquire);
-        return state >> 32 == generation_of(handle) && (state & kClosed) == 0 && (state & kUsers) != 0;
-    };
-    if (!is_open()) [[unlikely]]
-        return nullptr;
+    const Slot& slot = slot_of(handle);
     Places* const mine = my_places != nullptr ? my_places : take_places();
     for (Place& free : mine->used) {
-        if (free.load(std::memory_order_relaxed) != nullptr) [[unlikely]]
+        if (free.load(std::memory_order_relaxed) != nullptr)
             continue;
         Object* const object = slot.object.load(std::memory_order_relaxed);
         free.store(object, std::memory_order_relaxed);
         light_fence();
-        if (!is_open()) [[unlikely]] {
+        if (!is_open(slot, handle) || object == nullptr) {
             end_use(&free);
             return nullptr;
         }
@@ -237,20 +224,13 @@ Object* use_object(UINT_PTR handle, Place*& place) {
     return find_object(handle);
 }
 
-void end_use(Place* place) {
-    place->store(nullptr, std::memory_order_release);
-    light_fence();
-    if (ending_count.load(std::memory_order_relaxed) != 0) [[unlikely]]
-        end_unused();
-}
-
 Object* find_object(UINT_PTR handle) { return find_in_state(handle, kClosed); }
 Object* find_living(UINT_PTR handle) { return find_in_state(handle, 0); }
 
-void Object::keep() { slots[slot_of(handle_)].state.fetch_add(1, std::memory_order_relaxed); }
+void Object::keep() { slot_of(handle_).state.fetch_add(1, std::memory_order_relaxed); }
 
 bool Object::try_keep() {
-    std::atomic<uint64_t>& word = slots[slot_of(handle_)].state;
+    std::atomic<uint64_t>& word = slot_of(handle_).state;
     uint64_t state = word.load(std::memory_order_relaxed);
     do {
         if ((state & kUsers) == 0)
@@ -260,7 +240,7 @@ bool Object::try_keep() {
 }
 
 void Object::let_go() {
-    const unsigned number = slot_of(handle_);
+    const unsigned number = number_of(handle_);
     Slot& slot = slots[number];
     // Acquire and release: what all users did happens before the end. After this the object may be gone.
     const uint64_t before = slot.state.fetch_sub(1, std::memory_order_acq_rel);
@@ -269,7 +249,7 @@ void Object::let_go() {
 }
 
 bool Object::is_open() const {
-    return (slots[slot_of(handle_)].state.load(std::memory_order_acquire) & kClosed) == 0;
+    return (slot_of(handle_).state.load(std::memory_order_acquire) & kClosed) == 0;
 }
 
 bool close_handle(UINT_PTR handle, Kind kind) {
@@ -279,7 +259,7 @@ bool close_handle(UINT_PTR handle, Kind kind) {
     bool mine = object->kind() == kind;
     if (mine) {
         // Only one of two that close at once gets to.
-        const uint64_t before = slots[slot_of(handle)].state.fetch_or(kClosed, std::memory_order_acq_rel);
+        const uint64_t before = slot_of(handle).state.fetch_or(kClosed, std::memory_order_acq_rel);
         mine = (before & kClosed) == 0;
         if (mine) {
             object->closed();

@@ -10,6 +10,7 @@
 
 #include <utility>
 
+#include "winsock/barrier.h"
 #include "winsock/door.h"
 
 namespace loopfast::winsock {
@@ -43,7 +44,7 @@ private:
 using Place = std::atomic<Object*>;
 
 /// The call is through with what stands in the place.
-void end_use(Place* place);
+inline void end_use(Place* place);
 
 /// A use: one that counts, or one that stands in a place of the calling thread.
 template <typename Type> class Ref {
@@ -95,8 +96,72 @@ private:
 
 /// Gives a new object its number. @return it, or 0: there is none left, and the object is destroyed.
 UINT_PTR open_handle(Object* object);
+
+// What the look-up needs of handles.cpp, where the rest is and the reasons are.
+namespace handles_detail {
+
+constexpr unsigned kSlotBits = 17;
+constexpr unsigned kSlots = 1U << kSlotBits;
+
+struct Slot {
+    /// generation << 32 | closed << 31 | ending << 30 | users
+    std::atomic<uint64_t> state{0};
+    std::atomic<Object*> object{nullptr};
+    uint32_t next = 0;  ///< while free, and while it is to be ended
+};
+extern Slot slots[kSlots];
+
+/// What one thread uses. A few, since calls nest (a routine, a condition function); who needs more counts.
+struct Places {
+    static constexpr int kCount = 4;
+    alignas(64) Place used[kCount] = {};
+    std::atomic<bool> taken{true};
+    Places* next = nullptr;
+};
+extern constinit thread_local Places* my_places;
+
+extern std::atomic<uint32_t> ending_count;
+void end_unused();
+
+inline Slot& slot_of(UINT_PTR handle) { return slots[(handle >> 2) & (kSlots - 1)]; }
+/// Whether the state is that of an open handle with this generation. (A free slot is closed; one that was
+/// never used has no object.)
+inline bool is_open(const Slot& slot, UINT_PTR handle) {
+    // Acquire pairs with the release in open_handle: the object is this generation's.
+    return slot.state.load(std::memory_order_acquire) >> 31 == handle >> (2 + kSlotBits) << 1;
+}
+Object* use_slowly(UINT_PTR handle, Place*& place);
+
+}  // namespace handles_detail
+
 /// The object behind an open handle, or nullptr: counted, or with the place where its use is said.
-Object* use_object(UINT_PTR handle, Place*& place);
+inline Object* use_object(UINT_PTR handle, Place*& place) {
+    using namespace handles_detail;
+    Places* const mine = my_places;
+    if ((handle & ~UINT_PTR{0x7ffffffc}) != 0 || mine == nullptr) [[unlikely]]
+        return use_slowly(handle, place);
+    const Slot& slot = slot_of(handle);
+    Place& first = mine->used[0];
+    if (first.load(std::memory_order_relaxed) != nullptr || !is_open(slot, handle)) [[unlikely]]
+        return use_slowly(handle, place);
+    Object* const object = slot.object.load(std::memory_order_relaxed);
+    first.store(object, std::memory_order_relaxed);
+    light_fence();
+    place = &first;
+    if (!is_open(slot, handle) || object == nullptr) [[unlikely]] {
+        end_use(place);
+        return nullptr;
+    }
+    return object;
+}
+
+inline void end_use(Place* place) {
+    place->store(nullptr, std::memory_order_release);
+    light_fence();
+    if (handles_detail::ending_count.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        handles_detail::end_unused();
+}
+
 template <typename Type> Ref<Type> find(UINT_PTR handle) {
     Place* place;
     Object* const object = use_object(handle, place);

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -168,6 +169,9 @@ void copy_options(int from, int to) {
 }
 
 long send(int fd, const void* bytes, size_t size, int flags) {
+    if (flags == 0)
+        if (const long result = loopfast_door_send(fd, bytes, size); result != LONG_MIN) [[likely]]
+            return result;
     return result_of(::send(fd, bytes, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 long send_parts(int fd, const iovec* parts, size_t count, int flags, const void* to, unsigned to_size) {
@@ -179,6 +183,9 @@ long send_parts(int fd, const iovec* parts, size_t count, int flags, const void*
     return result_of(::sendmsg(fd, &message, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 long receive(int fd, void* bytes, size_t size, int flags) {
+    if (flags == 0)
+        if (const long result = loopfast_door_receive(fd, bytes, size); result != LONG_MIN) [[likely]]
+            return result;
     return result_of(::recv(fd, bytes, size, flags | MSG_DONTWAIT));
 }
 long receive_parts(int fd, const iovec* parts, size_t count, int& flags, void* from, unsigned* from_size) {

@@ -145,7 +145,7 @@ void give_back(Operation* operation) {
 }
 
 void complete(Target& target, Operation* operation, int error, size_t bytes, DWORD flags, bool immediate) {
-    const NTSTATUS status = status_of_wsa(error);
+    const NTSTATUS status = error == 0 ? STATUS_SUCCESS : status_of_wsa(error);
     OVERLAPPED* const overlapped = target.overlapped;
     if (target.routine != nullptr) {
         operation->error = static_cast<DWORD>(error);
