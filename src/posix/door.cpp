@@ -15,7 +15,8 @@ LOOPFAST_PUBLIC int loopfast_door_look(int fd, int wanted) {
     const Stream* const stream = find_stream(fd);
     uint32_t ready;
     // The verdict on filters is heeded by sends and receives; who finds nothing to receive makes none.
-    if (stream == nullptr || !stream->segment || !plain_readiness(*stream, static_cast<uint32_t>(wanted), ready))
+    if (stream == nullptr || !stream->segment ||
+        !plain_readiness(*stream, static_cast<uint32_t>(wanted), ready))
         return -1;
     return static_cast<int>(ready) & wanted;
 }

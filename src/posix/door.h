@@ -1,10 +1,11 @@
-// What libloopfast has for the Winsock door beside libc's names: a look at a stream that costs a few loads, the
-// attempt to send or receive without libc's manners (cancellation, errno), and an epoll wait for a door that looks by itself. Not for programs: they may change with every version.
+// What libloopfast has for the Winsock door beside libc's names: a look at a stream that costs a few loads,
+// the attempt to send or receive without libc's manners (cancellation, errno), and an epoll wait for a door
+// that looks by itself. Not for programs: they may change with every version.
 //
-// A set is waited on like this: look at all streams with something to do; if none is ready, loopfast_door_spin();
-// if that found nothing, loopfast_door_wait(). A set whose streams are always found ready is given a
-// loopfast_door_glance() every 50 us, and a loopfast_door_wait() without a timeout now and then, as streams that
-// the caller does not look at are reported by these only.
+// A set is waited on like this: look at all streams with something to do; if none is ready,
+// loopfast_door_spin(); if that found nothing, loopfast_door_wait(). A set whose streams are always found
+// ready is given a loopfast_door_glance() every 50 us, and a loopfast_door_wait() without a timeout now and
+// then, as streams that the caller does not look at are reported by these only.
 #pragma once
 
 #include <cstddef>

@@ -31,8 +31,7 @@ void heavy_fence() {
     if (!one_sided_fences.load(std::memory_order_relaxed) || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
         return;
     // A child of fork may have to register anew.
-    if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) &&
-        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
+    if (membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED))
         return;
     // The program has forbidden itself the call. From now on all fence for themselves; a thread that was just
     // passing a light one has its store out of its processor long before this is over.

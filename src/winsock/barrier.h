@@ -1,7 +1,7 @@
-// A full fence of which only one side pays. The two halves of "I store, then look at your word; you store, then
-// look at mine" need a fence each. Where one half is on every send and receive and the other is rare, the rare
-// one has the kernel fence all threads of the process (membarrier), and the other only keeps the compiler from
-// moving its look before its store.
+// A full fence of which only one side pays. The two halves of "I store, then look at your word; you store,
+// then look at mine" need a fence each. Where one half is on every send and receive and the other is rare,
+// the rare one has the kernel fence all threads of the process (membarrier), and the other only keeps the
+// compiler from moving its look before its store.
 //
 // Where the kernel does not offer that, both halves are ordinary fences.
 #pragma once

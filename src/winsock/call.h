@@ -12,8 +12,8 @@ struct Call {
     Work work;
     int flags = 0;  ///< Linux's
     bool wait_all = false;
-    Address address;            ///< where to; or where from, if `from` asks
-    sockaddr* from = nullptr;   ///< the program's; nullptr: not wanted
+    Address address;           ///< where to; or where from, if `from` asks
+    sockaddr* from = nullptr;  ///< the program's; nullptr: not wanted
     int* from_size = nullptr;
     DWORD out_flags = 0;
 
@@ -26,8 +26,8 @@ void enqueue_call(Socket& socket, Call& call, Target& target, size_t total, size
 /// A blocking call while overlapped ones are queued goes behind them, and waits.
 int go_behind(Socket& socket, Call& call);
 
-/// The call as an overlapped operation: `attempt` at once, under the lock, if nothing is queued before it; what
-/// that leaves is queued. @return 0, WSA_IO_PENDING or an error.
+/// The call as an overlapped operation: `attempt` at once, under the lock, if nothing is queued before it;
+/// what that leaves is queued. @return 0, WSA_IO_PENDING or an error.
 template <typename Attempt>
 int do_overlapped(Socket& socket, Call& call, OVERLAPPED* overlapped,
                   LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, Attempt attempt) {

@@ -1,6 +1,6 @@
-// See handles.h. A slot's state is one word: generation, whether the handle is closed, how many count as users
-// of the object. Slots are static and never given back, so a stale number can always be looked up; free ones
-// are used again in the order in which they became free, so that a generation lasts long.
+// See handles.h. A slot's state is one word: generation, whether the handle is closed, how many count as
+// users of the object. Slots are static and never given back, so a stale number can always be looked up; free
+// ones are used again in the order in which they became free, so that a generation lasts long.
 //
 // A call that uses an object, and the end of the object, meet as Dekker had it, twice:
 //
@@ -18,7 +18,6 @@
 #include "winsock/handles.h"
 
 #include <pthread.h>
-
 
 namespace loopfast::winsock {
 
@@ -79,7 +78,8 @@ Places* keep_places(Places* places) {
 
 Places* take_places() {
     // Acquire pairs with the releases below and in give_back_places().
-    for (Places* places = all_places.load(std::memory_order_acquire); places != nullptr; places = places->next)
+    for (Places* places = all_places.load(std::memory_order_acquire); places != nullptr;
+         places = places->next)
         if (!places->taken.load(std::memory_order_relaxed) &&
             !places->taken.exchange(true, std::memory_order_acquire))
             return keep_places(places);
@@ -102,7 +102,7 @@ bool in_a_place(const Object* object) {
 }
 
 Lock ending;
-uint32_t first_ending = 0;             ///< slots, linked by next
+uint32_t first_ending = 0;  ///< slots, linked by next
 }  // namespace
 
 namespace handles_detail {

@@ -4,8 +4,8 @@
 //
 // An object lives while its handle is open, while somebody counts as a user of it, and while a call uses it.
 // Calls do not count, they say in a place of their thread what they use (find(), Ref::~Ref): no atomic
-// operation for each look-up. Who takes the last count away looks at the places of all threads; an object that
-// stands in one is ended by the call that uses it, when it is through (handles.cpp).
+// operation for each look-up. Who takes the last count away looks at the places of all threads; an object
+// that stands in one is ended by the call that uses it, when it is through (handles.cpp).
 #pragma once
 
 #include <utility>

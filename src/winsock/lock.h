@@ -1,6 +1,6 @@
 // A mutex, and the two futex calls under it. Held for the bookkeeping of one operation at most, never over a
-// wait; a non-blocking send or receive is the longest thing done under one. Taking it is one atomic operation,
-// giving it back is a store: who has to sleep for it pays for the fence (barrier.h).
+// wait; a non-blocking send or receive is the longest thing done under one. Taking it is one atomic
+// operation, giving it back is a store: who has to sleep for it pays for the fence (barrier.h).
 #pragma once
 
 #include <linux/futex.h>

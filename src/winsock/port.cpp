@@ -17,8 +17,8 @@ namespace {
 constexpr size_t kFirstRoom = 64;
 constexpr DWORD kUndecided = 1;
 
-/// What the calling thread completes on its way to a packet of a port, while it drives its reactor or looks at
-/// its hot sockets, is for itself: nobody is called for it.
+/// What the calling thread completes on its way to a packet of a port, while it drives its reactor or looks
+/// at its hot sockets, is for itself: nobody is called for it.
 struct Delivery {
     const Port* port;
     Packet* packets;  ///< where it goes if there is room, and nothing in the queue that is older
@@ -198,8 +198,8 @@ bool Port::let_more_run() {
 }
 
 bool Port::quick_way_is_open(Thread& thread, bool alertable) const {
-    // Relaxed: nobody relies on who is on this way. What is seen too late, or is posted after the last look, is
-    // seen under the lock on the long way, or by the next call.
+    // Relaxed: nobody relies on who is on this way. What is seen too late, or is posted after the last look,
+    // is seen under the lock on the long way, or by the next call.
     return thread.port == this && thread.counted.load(std::memory_order_relaxed) &&
            waiters_.load(std::memory_order_relaxed) == nullptr && !reactor.driven() && empty() &&
            !closed_.load(std::memory_order_relaxed) && !(alertable && thread.has_routines());

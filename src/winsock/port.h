@@ -2,8 +2,9 @@
 // that finds no packet drives it, so what it waits for it performs itself, without another thread to wake it.
 //
 // A thread that comes back for more, with nobody else waiting here, takes the quick way: it looks at the
-// reactor's hot sockets, and what these complete goes straight to it: no queue, no lock of the port's, no role.
-// It still counts as running then; since it takes what others post as soon as it is posted, nothing waits for it.
+// reactor's hot sockets, and what these complete goes straight to it: no queue, no lock of the port's, no
+// role. It still counts as running then; since it takes what others post as soon as it is posted, nothing
+// waits for it.
 //
 // The concurrency value: a thread that took a packet counts as running until it waits again, here or in any
 // other wait of this library. No further thread is let at the packets while that many run. Windows knows of
@@ -77,7 +78,7 @@ private:
     std::atomic<size_t> head_{0};  ///< of the next packet to be taken; counts on. Changed under the lock
     std::atomic<size_t> tail_{0};
     std::atomic<Waiter*> waiters_{nullptr};  ///< the latest first; changed under the lock
-    Thread* threads_ = nullptr;  ///< those that took their latest packet here
+    Thread* threads_ = nullptr;              ///< those that took their latest packet here
 };
 
 /// While one lives, the calling thread does not count as running at its port: it waits elsewhere.

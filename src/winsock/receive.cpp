@@ -79,8 +79,8 @@ int receive_now(Socket& socket, Call& call) {
 int receive_overlapped(Socket& socket, Call& call, OVERLAPPED* overlapped,
                        LPWSAOVERLAPPED_COMPLETION_ROUTINE routine) {
     const int error = do_overlapped(socket, call, overlapped, routine, [&] {
-        // Most overlapped receives are posted before what they are for has come. A look at the ring says so for
-        // less than an attempt costs.
+        // Most overlapped receives are posted before what they are for has come. A look at the ring says so
+        // for less than an attempt costs.
         if (call.flags == 0 && call.buffers.total != 0 &&
             !socket.shut_receive.load(std::memory_order_relaxed) && socket.nothing_to_receive())
             return WSAEWOULDBLOCK;
@@ -114,8 +114,8 @@ int receive_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* re
         call.from = from;
         call.from_size = from_size;
     }
-    error = is_overlapped ? receive_overlapped(*socket, call, overlapped, routine)
-                          : receive_now(*socket, call);
+    error =
+        is_overlapped ? receive_overlapped(*socket, call, overlapped, routine) : receive_now(*socket, call);
     enable(*socket, call);
     if (error == 0 || error == WSAEMSGSIZE) {
         if (!is_overlapped && call.from != nullptr &&

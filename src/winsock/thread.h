@@ -48,8 +48,8 @@ public:
 
     // Completion ports.
     Port* port = nullptr;  ///< where it took its latest packet; counted. Only the thread itself changes it
-    /// Among the port's running threads. This and the next are changed under the port's lock; the thread itself
-    /// looks without it.
+    /// Among the port's running threads. This and the next are changed under the port's lock; the thread
+    /// itself looks without it.
     std::atomic<bool> counted{false};
     Thread* next_at_port = nullptr;
 
