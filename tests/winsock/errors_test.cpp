@@ -1,6 +1,6 @@
-// The errors of the control code's page, each provoked: one test for each, named after it. What the system must
-// do for it, it does: a filter of system calls (seccomp) in a process of its own has the kernel answer as it does
-// where a network is down or forbidden.
+// The errors of the control code's page, each provoked: one test for each, named after it. What the system
+// must do for it, it does: a filter of system calls (seccomp) in a process of its own has the kernel answer
+// as it does where a network is down or forbidden.
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -99,7 +99,8 @@ int with_a_system_that_says(int errno_value, int expected) {
     LPOVERLAPPED got;
     if (GetQueuedCompletionStatus(port, &bytes, &key, &got, 0) || got != nullptr)
         return 6;
-    if (connect(connecting, generic(address), sizeof address) != SOCKET_ERROR || WSAGetLastError() != expected)
+    if (connect(connecting, generic(address), sizeof address) != SOCKET_ERROR ||
+        WSAGetLastError() != expected)
         return 7;
     OVERLAPPED overlapped{};
     if (connect_ex(bound, generic(address), sizeof address, nullptr, 0, nullptr, &overlapped) ||
@@ -150,8 +151,8 @@ TEST_F(Errors, OperationAborted) {
 TEST_F(Errors, Fault) {
     const SOCKET s = bound_socket();
     DWORD returned;
-    EXPECT_EQ(SOCKET_ERROR, WSAIoctl(s, SIO_LOOPBACK_FAST_PATH, no_memory(), 4, nullptr, 0, &returned, nullptr,
-                                     nullptr));
+    EXPECT_EQ(SOCKET_ERROR,
+              WSAIoctl(s, SIO_LOOPBACK_FAST_PATH, no_memory(), 4, nullptr, 0, &returned, nullptr, nullptr));
     EXPECT_EQ(WSAEFAULT, WSAGetLastError());
     closesocket(s);
 }
