@@ -21,7 +21,9 @@ void Operation::set_parts(const iovec* given, unsigned number) {
         }
         parts = large_;
     }
-    if (number != 0)
+    if (number == 1) [[likely]]
+        *parts = *given;
+    else if (number != 0)
         memcpy(parts, given, number * sizeof *given);
     count = number;
 }

@@ -201,7 +201,8 @@ bool Port::quick_way_is_open(Thread& thread, bool alertable) const {
     // Relaxed: nobody relies on who is on this way. What is seen too late, or is posted after the last look,
     // is seen under the lock on the long way, or by the next call.
     return thread.port == this && thread.counted.load(std::memory_order_relaxed) &&
-           waiters_.load(std::memory_order_relaxed) == nullptr && !reactor.driven() && empty() &&
+           waiters_.load(std::memory_order_relaxed) == nullptr && !reactor.driven() &&
+           !reactor.adopted.load(std::memory_order_relaxed) && empty() &&
            !closed_.load(std::memory_order_relaxed) && !(alertable && thread.has_routines());
 }
 
@@ -234,9 +235,8 @@ bool Port::take_quickly(Thread& thread, Packet* packets, ULONG capacity, ULONG& 
             reactor.spin(left, look, &mine);
     delivery = nullptr;
     count = mine.count;
-    // As at the end of the long way: nobody drives while we are away.
-    if (count != 0)
-        reactor.want_driver();
+    // Nobody drives while we are away. The engine knows: it was told when the role was left last, and sees by the
+    // epoch that we have been here.
     return count != 0;
 }
 

@@ -1,4 +1,6 @@
 // The queues of a socket: operations that wait, tried in their order.
+#include <cerrno>
+
 #include "winsock/errors.h"
 #include "winsock/event_select.h"
 #include "winsock/extension.h"
@@ -17,7 +19,6 @@ Operation* Socket::new_operation(Direction& direction, Target& target, Work work
     } else {
         operation = new Operation;
     }
-    operation->next = nullptr;
     operation->target = target;
     operation->work = work;
     operation->issuer = this_thread().id;
@@ -45,9 +46,11 @@ void Socket::enqueue(Direction& direction, Operation* operation) {
     Reactor* const mine = reactor();
     if (mine == nullptr)
         return;
-    direction.count_at(mine);
+    const bool news = direction.count_at(mine);
     watch(&direction == &out);
-    mine->want_driver();
+    // Who left the reactor since it heard of this direction has seen to a driver.
+    if (news)
+        mine->want_driver();
 }
 
 void Socket::finish(Direction& direction, Operation* operation, int error, size_t bytes, DWORD flags) {
@@ -117,6 +120,25 @@ int Socket::perform_connect(Operation& operation) {
     operation.work = Work::kSend;  // the bytes that came with it
     size_t bytes;
     return perform_send(operation, bytes);
+}
+
+bool Socket::run_plain_receive() {
+    Operation* const operation = in.head;
+    if (operation == nullptr || operation->next != nullptr || operation->work != Work::kReceive ||
+        operation->count != 1 || operation->flags != 0 || operation->wait_all || operation->done != 0 ||
+        operation->parts->iov_len == 0 || shut_receive.load(std::memory_order_relaxed))
+        return false;
+    const long result = native::receive(fd(), operation->parts->iov_base, operation->parts->iov_len, 0);
+    if (result == 0 || result == -EAGAIN || result == -EINTR)
+        return false;
+    in.head = nullptr;
+    in.tail = &in.head;
+    // An error is not asked for again: Linux tells it once.
+    if (result > 0)
+        finish(in, operation, 0, static_cast<size_t>(result), 0);
+    else
+        finish(in, operation, error_of(result, false), 0, 0);
+    return true;
 }
 
 void Socket::run_in() {

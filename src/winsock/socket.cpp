@@ -38,14 +38,15 @@ Ref<Socket> find_socket(SOCKET handle, int& error) {
     return socket;
 }
 
-void Direction::count_at(Reactor* reactor) {
+bool Direction::count_at(Reactor* reactor) {
     if (counted_at == reactor) [[likely]]
-        return;
+        return false;
     if (counted_at != nullptr)
         counted_at->add_pending(-1);
     counted_at = reactor;
     if (reactor != nullptr)
         reactor->add_pending(1);
+    return true;
 }
 
 void Socket::closed() {
@@ -204,7 +205,8 @@ Socket::Quick Socket::progress_quickly() {
     if ((ready & native::kIn) != 0) {
         Hold hold(in.lock);
         any = !in.empty();
-        run_in();
+        if (!run_plain_receive())
+            run_in();
     }
     if ((ready & native::kOut) != 0) {
         any = true;

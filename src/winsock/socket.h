@@ -26,7 +26,8 @@ struct Direction {
     bool empty() const { return head == nullptr; }
     /// Something is pending from now on, or may be. It stays so when it is not: a request and its answer
     /// would otherwise change the reactor's count twice.
-    void count_at(Reactor* reactor);
+    /// @return whether that is news to the reactor.
+    bool count_at(Reactor* reactor);
 };
 
 /// Options that Linux has not, or not so; values as set.
@@ -116,6 +117,8 @@ public:
     Operation* new_operation(Direction& direction, Target& target, Work work);
     void enqueue(Direction& direction, Operation* operation);
     void run_in();
+    /// What run_in() nearly always does: one plain receive, and nothing behind it. @return false: it was not that.
+    bool run_plain_receive();
     void run_out();
     /// Ends those that `which` says with an error. @return how many.
     template <typename Which> int cancel(Direction& direction, Which which);
