@@ -30,15 +30,23 @@ build_tree() {
     ninja -C "$directory" -j "$build_jobs" "${targets[@]}" >&2
 }
 
-# sanitized_unit_tests asan|tsan [--layers] [CTEST_ARGUMENT...]: with --layers those of the library alone
-sanitized_unit_tests() {
-    local kind=$1 sanitizers target=unit_tests
+# sanitized_tests asan|tsan [--layers|--winsock] [CTEST_ARGUMENT...]: the unit tests; with --layers those of the
+# library alone, with --winsock the tests of the Winsock door instead
+sanitized_tests() {
+    local kind=$1 sanitizers target=unit_tests label=unit
     shift
-    if [ "${1:-}" = --layers ]; then
-        target=layer_tests
-        shift
-        set -- -E '^unit\.cli_' "$@"
-    fi
+    case ${1:-} in
+        --layers)
+            target=layer_tests
+            shift
+            set -- -E '^unit\.cli_' "$@"
+            ;;
+        --winsock)
+            target=winsock_tests label=winsock
+            shift
+            set -- -E '^winsock\.(table|program|lanes)' "$@"
+            ;;
+    esac
     case $kind in
         asan) sanitizers=address,undefined ;;
         tsan) sanitizers=thread ;;
@@ -49,7 +57,7 @@ sanitized_unit_tests() {
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=print_stacktrace=1 \
         TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$suppressions \
-        ctest --test-dir "build-$kind" -L unit --output-on-failure -j2 --timeout 300 "$@"
+        ctest --test-dir "build-$kind" -L "$label" --output-on-failure -j2 --timeout 300 "$@"
 }
 
 # The models need no build; for ctest they are tests as well (models/CMakeLists.txt).

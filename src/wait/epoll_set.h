@@ -29,7 +29,14 @@ public:
     /// epoll_ctl(2). @return 0 or -errno.
     int control(int set_fd, int operation, int fd, epoll_event* event);
     /// epoll_pwait(2) with a timeout in nanoseconds. @return events or -errno.
-    int wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+    int wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+             bool may_spin = true);
+
+    // For a door that looks at its streams itself, and waits here only when it finds nothing.
+    /// The spinning of wait(), with the caller's look. @return whether that said yes.
+    bool spin(int64_t timeout, bool (*look)(void* context), void* context);
+    /// A look, without waiting, at what only the kernel tells of; if there is anything, at all.
+    int glance(int set_fd, epoll_event* events, int capacity);
 
     /// True when something in here must be looked at in user space.
     bool has_managed() const { return managed_.load(std::memory_order_acquire) != 0; }
@@ -76,7 +83,9 @@ public:
     FamilyLock lock;
 
 private:
-    int wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+    int wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+                    bool may_spin);
+    int64_t time_to_spin();
     /// The descriptor by which the set can be reached, if `fd` was closed meanwhile.
     int descriptor_now(int fd) const {
         const int kept = kept_.load(std::memory_order_acquire);  // pairs with closing()

@@ -163,14 +163,15 @@ void EpollSet::pass_on() {
         kick();
 }
 
-int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask) {
+int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+                   bool may_spin) {
     if (capacity <= 0)
         return -EINVAL;
     // seq_cst: Dekker with closing(). Who comes too late finds the descriptor closed.
     inside_.fetch_add(1, std::memory_order_seq_cst);
     int result = -EBADF;
     if (find_set(set_fd) == this || kept_.load(std::memory_order_seq_cst) >= 0)
-        result = wait_inside(set_fd, events, capacity, timeout, mask);
+        result = wait_inside(set_fd, events, capacity, timeout, mask, may_spin);
     if (inside_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
         const int kept = kept_.exchange(-1, std::memory_order_seq_cst);
         if (kept >= 0) [[unlikely]]
@@ -179,8 +180,43 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
     return result;
 }
 
+/// Before a sleep, with the lock held.
+int64_t EpollSet::time_to_spin() {
+    if (hot_count_ == 0)
+        return 0;
+    const Stream& any = stream_at(interests_.find(hot_[0])->slot);
+    return any.segment && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+}
+
+bool EpollSet::spin(int64_t timeout, bool (*look)(void* context), void* context) {
+    lock.lock();
+    const int64_t time = time_to_spin();
+    lock.unlock();
+    return time > 0 && spin_until(history_, deadline_after(timeout), time, [&] { return look(context); });
+}
+
+int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
+    Hold hold(lock);
+    if (!has_managed() || !ensure_hidden(set_fd))
+        return 0;
+    register_streams();
+    epoll_event hidden[kHiddenEvents];
+    const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
+    if (count <= 0)
+        return 0;
+    bool ordinary = false;
+    handle_hidden(hidden, count, ordinary);
+    int found = scan(events, capacity);
+    if (some_left_) [[unlikely]]
+        give_left_to_kernel();
+    if (ordinary && found < capacity)
+        found += take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
+    pass_on();
+    return found;
+}
+
 int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout,
-                          const sigset_t* mask) {
+                          const sigset_t* mask, bool may_spin) {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     for (bool again = true; again;) {
         again = false;
@@ -214,9 +250,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             if (found < capacity && more >= 0 && timeout == 0 && found == 0)
                 found = scan(events, capacity);  // what the look brought back to the list
         }
-        if (found == 0 && timeout != 0 && first && hot_count_ != 0) {
-            Stream& any = stream_at(interests_.find(hot_[0])->slot);
-            const int64_t time = any.segment && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+        if (found == 0 && timeout != 0 && first && may_spin) {
+            const int64_t time = time_to_spin();
             if (time > 0)
                 spin_until(history_, deadline, time, [&] {
                     // Other threads get at the set in between.
