@@ -25,12 +25,19 @@ bool ready = false;
 bool raised = false;
 int lowest = 0;
 int highest = 0;
-rlimit visible{};
-rlimit actual{};
+rlimit visible{};  // what the program set, and knows
+rlimit actual{};   // what holds while a descriptor is hidden
 
 int prlimit_nofile(const rlimit* set, rlimit* old) {
     return static_cast<int>(
         sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, sys::word(const_cast<rlimit*>(set)), sys::word(old)));
+}
+
+/// What holds the rest of the time: the program is given no number that its own limit forbids. The hard limit
+/// stays where it was brought, since the right to raise it again may be gone by then.
+int restore_limit() {
+    const rlimit limit{visible.rlim_cur, actual.rlim_max};
+    return prlimit_nofile(&limit, nullptr);
 }
 
 void prepare() {
@@ -55,6 +62,7 @@ void prepare() {
         }
         if (result == 0) {
             raised = true;
+            restore_limit();
             lowest = base;
             highest = static_cast<int>(actual.rlim_cur);
         } else {
@@ -76,8 +84,12 @@ int hide(int fd) {
     if (!ready)
         prepare();
     int moved = -1;
-    if (ready)
+    if (ready) {
+        const bool above = raised && prlimit_nofile(&actual, nullptr) == 0;
         moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+        if (above)
+            restore_limit();
+    }
     sys::close(fd);
     if (moved < 0)
         return -1;
@@ -145,7 +157,7 @@ int set_visible_limit(const rlimit& limit) {
         return result;
     visible = limit;
     actual = wanted;
-    return 0;
+    return restore_limit();
 }
 
 void limit_changed() {
@@ -161,9 +173,13 @@ void lower_limit_for_exec() {
 
 void raise_limit_after_exec() {
     if (raised)
-        prlimit_nofile(&actual, nullptr);
+        restore_limit();
 }
 
-void hidden_after_fork_in_child() { setup.reset(); }
+void hidden_after_fork_in_child() {
+    setup.reset();
+    if (raised)
+        restore_limit();  // that thread may just have raised it
+}
 
 }  // namespace loopfast

@@ -1,9 +1,10 @@
 // Descriptors of our own, out of the program's way: close-on-exec, above every number that the program
 // could be given under the limit it started with, and immune to "close everything" loops.
 //
-// The kernel hands out the lowest free number below the soft limit, so room above it exists only after the
-// limit was raised. That is done when the first descriptor has to be hidden, never in a process that stays
-// without; getrlimit() goes on showing the program the limit it knows (posix/limits.cpp).
+// The kernel gives no number above the soft limit, but leaves those alone that are there. So the limit is
+// raised for the moment in which a descriptor is hidden, and no longer: a program that is given a number
+// beyond its own limit may not be prepared for it (FD_SET writes out of bounds). Only the hard limit stays
+// raised, where it had to be; getrlimit() goes on showing the one that the program knows (posix/limits.cpp).
 #pragma once
 
 #include <sys/resource.h>

@@ -101,6 +101,8 @@ template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int
     if (leaving != 0)
         leave_ring(stream, fd);
     const ssize_t result = call();
+    if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
+        stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
     forget_kernel_readiness(stream);
     return result;
 }
@@ -332,7 +334,8 @@ long judge_control(int fd, const msghdr& message) {
     empty.msg_control = message.msg_control;
     empty.msg_controllen = message.msg_controllen;
     const long result = sys::sendmsg(fd, &empty, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return result == -EINVAL || result == -EPERM || result == -EFAULT || result == -ENOBUFS ? result : 0;
+    // EPIPE is for the call itself to find, with its signal; any other error was told by this look.
+    return result >= 0 || result == -EAGAIN || result == -EPIPE ? 0 : result;
 }
 
 ssize_t sendmsg_stream(Stream& stream, int fd, const msghdr* message, int flags) {

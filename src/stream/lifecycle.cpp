@@ -5,6 +5,7 @@
 #include "base/hidden.h"
 #include "base/log.h"
 #include "link/link.h"
+#include "policy/policy.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
@@ -46,7 +47,10 @@ void release_mapping(Stream& stream) {
         Hold receiving(stream.shared->receive_lock);
         Hold sending(stream.shared->send_lock);
         close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
-        retire_segment(stream.segment);
+        if (setups_forbidden())
+            stream.segment.in_use = false;  // a call that the process's own filter may not expect
+        else
+            retire_segment(stream.segment);
     }
 }
 

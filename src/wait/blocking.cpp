@@ -103,6 +103,10 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 return -EINTR;
             break;
         }
+        // An error is for the call after the one that has bytes.
+        if (total > 0 && !peek && (kernel_readiness(stream, call.fd(), Freshness::kRecent) & POLLERR) != 0 &&
+            bytes_waiting(stream, call.fd()) == 0)
+            return total;
         result =
             receive_some(stream, call.fd(), target, peek ? size : size - static_cast<size_t>(total), flags);
         if (peek && result == total && total > 0 &&

@@ -40,8 +40,24 @@ void EpollSet::nest() {
             if (Stream* const stream = find_stream(fds[i]))
                 moved = leave(*stream, fds[i], Reason::kOption) || moved;
         if (!moved)
-            return;
+            break;
     } while (count != 0);
+    if (count != 0)
+        give_ended_to_kernel();
+}
+
+void EpollSet::give_ended_to_kernel() {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        Stream& stream = stream_at(interest.slot);
+        if (!interest.managed || interest.dormant || stream.generation != interest.generation ||
+            (sys::ready_now(interest.open(number), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+            return;
+        if (give_to_kernel(number, interest))
+            unregister(number, interest, stream);
+        else
+            owe(number, interest);
+    });
 }
 
 bool EpollSet::claim(Stream& stream, int fd) {

@@ -315,7 +315,7 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
     // What the kernel says of a descriptor that is closed it must say itself.
-    if (stream != nullptr && (managed || (operation == EPOLL_CTL_ADD && stream->fused()))) {
+    if (stream != nullptr && (managed || (operation == EPOLL_CTL_ADD && stream->fused() && !nested_))) {
         if (!ensure_hidden(set_fd))
             return -ENOMEM;
         // Taken in before anything else is looked at, as in the kernel.

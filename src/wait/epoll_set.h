@@ -120,6 +120,9 @@ private:
     bool give_to_kernel(int fd, Interest& interest);
     void owe(int fd, Interest& interest);
     void give_left_to_kernel();
+    /// A stream that has ended can not leave the ring while bytes are in it; but then the kernel's socket is
+    /// readable for good, so its word is right.
+    void give_ended_to_kernel();
     /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
     void change_managed(int by) {
         managed_.store(managed_.load(std::memory_order_relaxed) + static_cast<uint32_t>(by),

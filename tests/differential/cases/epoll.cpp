@@ -455,6 +455,28 @@ CASE(epoll_nested) {
     outer.wait();
 }
 
+CASE(epoll_nested_with_a_stream_that_ended) {
+    // Bytes wait, and the peer is gone: the outer set tells of them, and then of the end.
+    p.a.send("last words");
+    p.b.await_bytes(10);
+    p.a.close();
+    p.b.await_end();
+    EpollSet inner(p.script, p.b.actor(), "inner");
+    EpollSet outer(p.script, p.b.actor(), "outer");
+    inner.add(p.b, EPOLLIN);
+    outer.add(inner.end(), EPOLLIN);
+    outer.wait();
+    inner.wait();
+    p.b.recv(10);
+    outer.wait();
+    inner.wait();
+    inner.remove(p.b);
+    outer.wait();
+    inner.add(p.b, EPOLLIN | EPOLLRDHUP);
+    outer.wait();
+    inner.wait();
+}
+
 CASE(epoll_nested_edge) {
     EpollSet inner(p.script, p.b.actor(), "inner");
     EpollSet outer(p.script, p.b.actor(), "outer");

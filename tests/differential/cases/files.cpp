@@ -6,6 +6,8 @@
 #include <sys/sendfile.h>
 #include <unistd.h>
 
+#include <functional>
+
 #include "cases.h"
 
 namespace differential {
@@ -181,6 +183,36 @@ CASE_THAT(stdio_writes, kBlocking) {
     p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "four %d\n", 4); });
     p.b.await_bytes(23);
     p.b.recv(100);
+}
+
+CASE_THAT(standard_descriptors, kBlocking) {
+    // As a server that forks and lets the child talk through stdio, without executing anything.
+    const auto with_standard = [](const End& end, int number, const std::function<long()>& talk) {
+        std::fflush(stdout);
+        const int kept = ::dup(number);
+        ::dup2(end.fd(), number);
+        const long result = talk();
+        std::fflush(stdout);
+        ::dup2(kept, number);
+        ::close(kept);
+        return result;
+    };
+    p.a.send("one ");
+    p.a.call("printf", [&] { return with_standard(p.a, 1, [] { return std::printf("two "); }); });
+    p.a.send("three\n");
+    p.b.await_bytes(14);
+    p.b.call_with_text("fgets", [&](Outcome& outcome) {
+        outcome.value = with_standard(p.b, 0, [&] {
+            char line[40] = "";
+            const bool read = std::fgets(line, sizeof line, stdin) != nullptr;
+            outcome.text = shown(line);
+            std::clearerr(stdin);
+            return read ? 1 : 0;
+        });
+    });
+    p.b.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(10);
 }
 
 CASE(printing_amid_other_bytes) {

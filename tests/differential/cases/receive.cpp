@@ -258,6 +258,16 @@ CASE(receive_odd_flags) {
     p.b.recv(10, MSG_DONTWAIT);
 }
 
+CASE_THAT(wait_for_all_before_a_reset, kBlocking) {
+    p.a.send("half");
+    p.b.await_bytes(4);
+    p.a.reset();
+    p.b.await_poll(POLLERR);
+    p.b.recv(10, MSG_WAITALL);
+    p.b.recv(10);
+    p.b.recv(10);
+}
+
 CASE(drop_nothing) {
     p.a.send("bytes");
     p.b.await_bytes(5);
