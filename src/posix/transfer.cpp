@@ -107,14 +107,13 @@ template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int
     return result;
 }
 
-/// A buffer that runs out of the address space is refused before it is looked at, as in the kernel.
+/// A buffer that runs out of the address space: read and write refuse it before they look at anything, where
+/// recv and send move what they can.
 bool runs_out(const void* buffer, size_t size) {
     return size > kMostBytes && (size > SSIZE_MAX || reinterpret_cast<uintptr_t>(buffer) + size > SSIZE_MAX);
 }
 
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
-    if (runs_out(buffer, size)) [[unlikely]]
-        return returned<ssize_t>(-EFAULT);
     const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
     Buffers to(&part, 1);
     return returned<ssize_t>(
@@ -122,8 +121,6 @@ ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags
 }
 
 ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int flags) {
-    if (runs_out(buffer, size)) [[unlikely]]
-        return returned<ssize_t>(-EFAULT);
     const iovec part{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes};
     return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags));
 }
@@ -137,7 +134,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 #define LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)                            \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
-        if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                                       \
+        if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                                \
             return by_kernel(stream, fd, 0, [&] { return real::name arguments; });                          \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
@@ -151,7 +148,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 #define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
-        if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                       \
+        if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
             return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
@@ -179,7 +176,9 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 // A read of nothing neither waits nor fails; a recv of nothing does.
 LOOPFAST_RECEIVE(read, (int fd, void* buffer, size_t size), (fd, buffer, size), 0,
-                 size == 0 ? 0 : receive_one(stream, fd, buffer, size, 0))
+                 size == 0                ? 0
+                 : runs_out(buffer, size) ? returned<ssize_t>(-EFAULT)
+                                          : receive_one(stream, fd, buffer, size, 0))
 
 LOOPFAST_RECEIVE(recv, (int fd, void* buffer, size_t size, int flags), (fd, buffer, size, flags), flags,
                  receive_one(stream, fd, buffer, size, flags))
@@ -216,7 +215,7 @@ LOOPFAST_RECEIVE(recvfrom,
                  without_name(receive_one(stream, fd, buffer, size, flags), address, length))
 
 LOOPFAST_SEND(write, (int fd, const void* buffer, size_t size), (fd, buffer, size), size, 0,
-              send_one(stream, fd, buffer, size, 0))
+              runs_out(buffer, size) ? returned<ssize_t>(-EFAULT) : send_one(stream, fd, buffer, size, 0))
 
 LOOPFAST_SEND(send, (int fd, const void* buffer, size_t size, int flags), (fd, buffer, size, flags), size,
               flags, send_one(stream, fd, buffer, size, flags))

@@ -247,6 +247,12 @@ CASE(bad_lengths) {
     p.b.call("recv of -1",
              [&] { return ::recv(p.b.fd(), before_bad_page(20), static_cast<size_t>(-1), MSG_DONTWAIT); });
     p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("more");
+    p.b.await_bytes(4);
+    p.b.call("read of all memory", [&] { return ::read(p.b.fd(), before_bad_page(20), SSIZE_MAX); });
+    p.b.call("read of -1", [&] { return ::read(p.b.fd(), before_bad_page(20), static_cast<size_t>(-1)); });
+    p.a.call("write of -1", [&] { return ::write(p.a.fd(), bytes, static_cast<size_t>(-1)); });
+    p.b.recv(100, MSG_DONTWAIT);
     still_works(p);
 }
 
