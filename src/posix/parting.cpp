@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -44,7 +45,18 @@ void await_return(int fd, uint64_t unread) {
 
 namespace {
 
+/// The child of a vfork cannot note in its parent's table that it has put another socket in place of the
+/// stream's already, before the descriptor that it duplicates once more.
+bool was_replaced(const Stream& stream, int fd) {
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return in_borrowed_memory() && stream.cookie != 0 &&
+           sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 && cookie != stream.cookie;
+}
+
 void part(Stream& stream, int fd, Reason reason, bool wanted) {
+    if (was_replaced(stream, fd))
+        return;
     const int error = errno;
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     for (int round = 0;; ++round) {
