@@ -216,6 +216,8 @@ TEST_P(EachCallFails, AtEachPlace) {
     for (const Fault& fault : kFaults) {
         for (const int count : {1, 3, 50}) {
             constexpr int kMostPlaces = 400;
+            constexpr int kMostWithout = 3;
+            int without = 0;
             for (int after = 0; after < kMostPlaces; ++after) {
                 inject_fault(fault.number, fault.error, count, after, fault.second);
                 const auto result = live(GetParam());
@@ -224,7 +226,8 @@ TEST_P(EachCallFails, AtEachPlace) {
                                     << result.message();
                 ASSERT_FALSE(HasFailure()) << fault.name << " failing " << count << " times after " << after;
                 failed += faults;
-                if (faults == 0)
+                // Not every life takes the same course: several without a fault show that this was the last.
+                if (faults == 0 && ++without == kMostWithout)
                     break;
             }
         }
