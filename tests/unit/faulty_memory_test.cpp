@@ -81,6 +81,32 @@ TEST(WithoutMemory, AnEpollSetSendsWhatThePeerLeft) {
     });
 }
 
+/// With nobody who could do it later, a close or a shutdown waits until what the peer left has gone before
+/// it.
+void ends_behind_the_bytes(const std::function<void(StreamPair&)>& end) {
+    start_library();
+    steward_hooks = {};
+    StreamPair pair;
+    limit_waits(pair.acceptor_fd());
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "unread", 6), 6);
+    inject_fault(SYS_sendto, ENOMEM, kMany);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    std::thread closer([&] { end(pair); });
+    EXPECT_TRUE(some_failed());
+    char bytes[8];
+    EXPECT_EQ(::recv(pair.acceptor_fd(), bytes, sizeof bytes, MSG_WAITALL), 6);
+    closer.join();
+}
+
+TEST(WithoutMemory, ACloseComesAfterTheBytes) {
+    ends_behind_the_bytes([](StreamPair& pair) { pair.close_connector(); });
+}
+
+TEST(WithoutMemory, AShutdownComesAfterTheBytes) {
+    ends_behind_the_bytes([](StreamPair& pair) { door_shutdown(pair.connector_fd(), SHUT_WR); });
+}
+
 TEST(WithoutMemory, TheStewardSendsWhatThePeerLeft) {
     start_library();
     connect_steward();
