@@ -39,7 +39,7 @@ sanitized_tests() {
         --layers)
             target=layer_tests
             shift
-            set -- -E '^unit\.cli_' "$@"
+            set -- -E '^unit\.(cli_|faulty_)' "$@"
             ;;
         --winsock)
             target=winsock_tests label=winsock

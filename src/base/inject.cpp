@@ -80,7 +80,7 @@ uint64_t draw() {
 }
 
 /// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor
-/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor the sends and
+/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor sendmsg and the
 /// receives: most are made in the program's name on its own socket, and an EAGAIN where epoll has just told
 /// of bytes is no fault that a kernel makes.
 long plausible(long number, long second, uint64_t choice) {
@@ -117,6 +117,8 @@ long plausible(long number, long second, uint64_t choice) {
         return -EPERM;
     case SYS_bpf:
         return -ENOMEM;
+    case SYS_sendto:  // what goes over links and netlink, and what is sent back to the kernel lane
+        return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
     case SYS_nanosleep:
     case SYS_read:
     case SYS_pread64:

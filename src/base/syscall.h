@@ -128,10 +128,15 @@ inline int ppoll(pollfd* fds, unsigned count, timespec* timeout, const sigset_t*
 }
 /// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always).
 inline int ready_now(int fd, int events) {
-    pollfd one{fd, static_cast<short>(events), 0};
-    timespec none{0, 0};
-    const int result = ppoll(&one, 1, &none, nullptr);
-    return result < 0 ? result : one.revents;
+    // A signal that is pending ends even a poll that does not wait, if nothing is ready. That is no answer:
+    // its handler has run by now, and the question is put again.
+    for (;;) {
+        pollfd one{fd, static_cast<short>(events), 0};
+        timespec none{0, 0};
+        const int result = ppoll(&one, 1, &none, nullptr);
+        if (result != -EINTR)
+            return result < 0 ? result : one.revents;
+    }
 }
 inline void* mmap(void* address, size_t size, int protection, int flags, int fd, long offset) {
     return reinterpret_cast<void*>(

@@ -86,7 +86,9 @@ int ask_for_page() {
     } else if (result == 0 && owner.uid == 0) {
         pollfd one{link, POLLIN, 0};
         timespec patience{0, kPatience};
-        sys::ppoll(&one, 1, &patience, nullptr);
+        constexpr int kMostSignals = 16;
+        for (int i = 0; i < kMostSignals && sys::ppoll(&one, 1, &patience, nullptr) == -EINTR; ++i) {
+        }
         fd = receive_descriptor(link);
     }
     sys::close(link);

@@ -12,12 +12,30 @@
 
 namespace loopfast {
 
+namespace {
+
+/// Our direction is about to end, and what the peer left unread goes before the end. @return true when
+/// somebody sees to both later.
+bool finish_later(Stream& stream, int fd, bool shut_down) {
+    if (finish_output(stream, fd))
+        return false;
+    if (steward_hooks.send_the_rest != nullptr && steward_hooks.send_the_rest(stream, fd, shut_down))
+        return true;
+    // There is nobody, for want of a thread, a descriptor or memory: then this call takes until the kernel
+    // has taken the bytes, within limits.
+    constexpr int kMostRounds = 2000;
+    for (int round = 0; round < kMostRounds && !finish_output(stream, fd); ++round)
+        sys::sleep_ns(1'000'000);
+    return false;
+}
+
+}  // namespace
+
 void prepare_close(Stream& stream, int fd, bool last) {
     withdraw_offer(stream);
     if (!stream.segment || !last)
         return;
-    if (!finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr)
-        steward_hooks.send_the_rest(stream, fd, false);
+    finish_later(stream, fd, false);
     // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
     // read relaxed: what it leads to is the kernel's word, which orders for itself.
     stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
@@ -94,8 +112,7 @@ int before_shutdown(Stream& stream, int fd, int how) {
     if (!stream.segment)
         return how;
     int now = how;
-    if (how != SHUT_RD && !finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr &&
-        steward_hooks.send_the_rest(stream, fd, true)) {
+    if (how != SHUT_RD && finish_later(stream, fd, true)) {
         stream.shared->ends_later.store(1, std::memory_order_relaxed);
         now = how == SHUT_RDWR ? SHUT_RD : kShutLater;
     }

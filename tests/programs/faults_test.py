@@ -270,7 +270,7 @@ if __name__ == "__main__":
     parser.add_argument("--write")
     known, rest = parser.parse_known_args()
     arguments.write = known.write
-    arguments.seconds = known.seconds if known.seconds is not None else (20.0 if known.quick else 300.0)
+    arguments.seconds = known.seconds if known.seconds is not None else (8.0 if known.quick else 300.0)
     if OWN_NAMESPACE in os.environ:  # the frame has started this again, with the same arguments
         sys.argv[1:] = rest
     main(needs=["redis-server", "redis-benchmark", "prlimit"])

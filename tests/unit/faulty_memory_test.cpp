@@ -81,6 +81,32 @@ TEST(WithoutMemory, AnEpollSetSendsWhatThePeerLeft) {
     });
 }
 
+/// With nobody who could do it later, a close or a shutdown waits until what the peer left has gone before
+/// it.
+void ends_behind_the_bytes(const std::function<void(StreamPair&)>& end) {
+    start_library();
+    steward_hooks = {};
+    StreamPair pair;
+    limit_waits(pair.acceptor_fd());
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "unread", 6), 6);
+    inject_fault(SYS_sendto, ENOMEM, kMany);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    std::thread closer([&] { end(pair); });
+    EXPECT_TRUE(some_failed());
+    char bytes[8];
+    EXPECT_EQ(::recv(pair.acceptor_fd(), bytes, sizeof bytes, MSG_WAITALL), 6);
+    closer.join();
+}
+
+TEST(WithoutMemory, ACloseComesAfterTheBytes) {
+    ends_behind_the_bytes([](StreamPair& pair) { pair.close_connector(); });
+}
+
+TEST(WithoutMemory, AShutdownComesAfterTheBytes) {
+    ends_behind_the_bytes([](StreamPair& pair) { door_shutdown(pair.connector_fd(), SHUT_WR); });
+}
+
 TEST(WithoutMemory, TheStewardSendsWhatThePeerLeft) {
     start_library();
     connect_steward();
@@ -108,6 +134,32 @@ TEST(WithoutMemory, TheStewardIsAskedAgain) {
     ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
     char bytes[8];
     EXPECT_EQ(::recv(pair.acceptor_fd(), bytes, 6, MSG_WAITALL), 6);
+}
+
+/// A signal that is pending ends even a poll that does not wait, if nothing is ready: this tells nothing of
+/// the peer. (It was taken for a hang-up of the link, and so for a peer that had left the ring.)
+TEST(Interrupted, ALookIsMadeAgain) {
+    start_library();
+    connect_steward();
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    int failed = 0;
+    for (int after = 0; after < 40; ++after) {
+        inject_fault(SYS_ppoll, EINTR, 1, after);
+        for (int i = 0; i < 8; ++i) {
+            char byte = 'x';
+            usleep(1500);  // after a while without one the kernel is asked
+            ASSERT_EQ(door_send(pair.fd(i % 2), &byte, 1), 1);
+            ASSERT_EQ(door_receive(pair.fd(1 - i % 2), &byte, 1), 1);
+            EXPECT_EQ(door_receive(pair.fd(1 - i % 2), &byte, 1, MSG_DONTWAIT), -EAGAIN);
+            pollfd one{pair.fd(i % 2), POLLIN | POLLOUT, 0};
+            EXPECT_EQ(poll_streams(&one, 1, 0, nullptr), 1);
+            EXPECT_EQ(one.revents, POLLOUT);
+        }
+        failed += injected_faults();
+        ASSERT_TRUE(both_in_ring(pair.connector()) && both_in_ring(pair.acceptor())) << after;
+    }
+    EXPECT_GT(failed, 20);
 }
 
 class WithoutMemoryInASet : public ::testing::Test {
