@@ -44,7 +44,7 @@ sanitized_tests() {
         --winsock)
             target=winsock_tests label=winsock
             shift
-            set -- -E '^winsock\.(table|program|lanes)' "$@"
+            set -- -E '^winsock\.(table|programs|wine|lanes)' "$@"
             ;;
     esac
     case $kind in

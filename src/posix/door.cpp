@@ -11,7 +11,7 @@
 
 namespace loopfast {
 
-LOOPFAST_PUBLIC [[gnu::flatten]] int loopfast_door_look(int fd, int wanted) {
+LOOPFAST_PUBLIC __attribute__((flatten)) int loopfast_door_look(int fd, int wanted) {
     const Stream* const stream = find_stream(fd);
     uint32_t ready;
     // The verdict on filters is heeded by sends and receives; who finds nothing to receive makes none.

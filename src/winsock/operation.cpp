@@ -9,7 +9,7 @@
 
 namespace loopfast::winsock {
 
-thread_local ProviderCall provider_call;
+constinit thread_local ProviderCall provider_call = {};
 
 void Operation::set_parts(const iovec* given, unsigned number) {
     parts = small;

@@ -235,8 +235,8 @@ bool Port::take_quickly(Thread& thread, Packet* packets, ULONG capacity, ULONG& 
             reactor.spin(left, look, &mine);
     delivery = nullptr;
     count = mine.count;
-    // Nobody drives while we are away. The engine knows: it was told when the role was left last, and sees by the
-    // epoch that we have been here.
+    // Nobody drives while we are away. The engine knows: it was told when the role was left last, and sees by
+    // the epoch that we have been here.
     return count != 0;
 }
 

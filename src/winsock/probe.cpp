@@ -91,8 +91,8 @@ namespace {
 constexpr int kLooks = 8192;  // some hundred sends and receives
 }  // namespace
 
-thread_local uintptr_t good_pages[kSlots] = {};
-thread_local int looks_left = kLooks;
+constinit thread_local uintptr_t good_pages[kSlots] = {};
+constinit thread_local int looks_left = kLooks;
 
 bool ask_about_page(uintptr_t page, bool write) {
     if (looks_left < 0) {

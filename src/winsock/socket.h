@@ -117,7 +117,8 @@ public:
     Operation* new_operation(Direction& direction, Target& target, Work work);
     void enqueue(Direction& direction, Operation* operation);
     void run_in();
-    /// What run_in() nearly always does: one plain receive, and nothing behind it. @return false: it was not that.
+    /// What run_in() nearly always does: one plain receive, and nothing behind it. @return false: it was not
+    /// that.
     bool run_plain_receive();
     void run_out();
     /// Ends those that `which` says with an error. @return how many.

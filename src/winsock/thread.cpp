@@ -9,8 +9,8 @@
 
 namespace loopfast::winsock {
 
-thread_local DWORD last_error = 0;
-thread_local Thread* current_thread = nullptr;
+constinit thread_local DWORD last_error = 0;
+constinit thread_local Thread* current_thread = nullptr;
 
 namespace {
 

@@ -70,7 +70,7 @@ int with_a_system_that_says(int errno_value, int expected) {
     const SOCKET with_port = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
     const SOCKET connecting = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
     const SOCKET bound = bound_socket();
-    const HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(with_port), nullptr, 0, 0);
+    HANDLE port = CreateIoCompletionPort(reinterpret_cast<HANDLE>(with_port), nullptr, 0, 0);
     CreateIoCompletionPort(reinterpret_cast<HANDLE>(bound), port, 0, 0);
     const auto connect_ex = extension<LPFN_CONNECTEX>(bound, WSAID_CONNECTEX);
     const sockaddr_in address = loopback(9);

@@ -141,7 +141,7 @@ TEST_F(Hot, NoReceiveOvertakesWhatWasPostedBefore) {
 TEST_F(Hot, QuietOnesComeBack) {
     constexpr int kPairs = 24;
     std::vector<Pair> pairs;
-    const HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
+    HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 1);
     struct Receive {
         OVERLAPPED overlapped{};
         char byte = 0;
@@ -264,7 +264,7 @@ TEST_F(Hot, ClosedWhileOthersUseThem) {
         shared.store(pair.server);
         send(pair.client, "12345678", 8, 0);
         std::this_thread::sleep_for(std::chrono::microseconds(500));
-        const WSAEVENT before = event.exchange(WSACreateEvent());
+        WSAEVENT before = event.exchange(WSACreateEvent());
         pair.close_server();
         WSACloseEvent(before);
     }
