@@ -192,8 +192,12 @@ bool start_carrier(int connection, int kept) {
 bool pour_over(Stream& stream, int fd, int kept) {
     const int ready = sys::ready_now(fd, POLLRDHUP);
     int in_kernel = 0;
-    if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0 ||
-        sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
+    // A peer that only ended its own half, or left the ring as well, goes on listening.
+    const int link = stream.link.load(std::memory_order_relaxed);
+    const bool over = (ready & (POLLHUP | POLLERR)) != 0 ||
+                      ((ready & POLLRDHUP) != 0 && !said_that_it_left(stream) &&
+                       (link < 0 || (sys::ready_now(link, POLLRDHUP) & (POLLRDHUP | POLLHUP)) != 0));
+    if (ready < 0 || !over || sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
         return false;
     static constexpr uint64_t kSurelyFits = 64 * 1024;
     if (stream.reader().available() > kSurelyFits)
