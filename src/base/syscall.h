@@ -126,11 +126,15 @@ inline int epoll_pwait(int set, epoll_event* events, int capacity, int milliseco
 inline int ppoll(pollfd* fds, unsigned count, timespec* timeout, const sigset_t* mask) {
     return static_cast<int>(call(SYS_ppoll, word(fds), count, word(timeout), word(mask), 8));
 }
-/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always).
+/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always). Where a
+/// signal is pending the kernel says EINTR even of a poll that does not wait: it is asked again.
 inline int ready_now(int fd, int events) {
     pollfd one{fd, static_cast<short>(events), 0};
     timespec none{0, 0};
-    const int result = ppoll(&one, 1, &none, nullptr);
+    int result;
+    do
+        result = ppoll(&one, 1, &none, nullptr);
+    while (result == -EINTR);
     return result < 0 ? result : one.revents;
 }
 inline void* mmap(void* address, size_t size, int protection, int flags, int fd, long offset) {
