@@ -76,4 +76,43 @@ bool FamilyLock::lock_slow(uint32_t me) {
     }
 }
 
+FamilyLock::Taken FamilyLock::try_lock() {
+    const uint32_t me = my_tid();
+    held_sections[held_locks & (kMostHeld - 1)] = {this, stack_pointer()};
+    ++held_locks;
+    uint32_t owner = 0;
+    // Acquire, both: pairs with the release in unlock().
+    if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
+        return Taken::kYes;
+    if (owner != me && is_gone(static_cast<int>(owner)) &&
+        owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
+        return Taken::kYes;
+    --held_locks;
+    return owner == me ? Taken::kOwn : Taken::kBusy;
+}
+
+HoldBoth::HoldBoth(FamilyLock& first, FamilyLock& second) : first_(first), second_(second) {
+    constexpr int kRounds = 20;
+    for (;;) {
+        first_taken_ = first_.lock();
+        for (int round = 0; round < kRounds; ++round) {
+            const FamilyLock::Taken taken = second_.try_lock();
+            second_taken_ = taken == FamilyLock::Taken::kYes;
+            if (taken != FamilyLock::Taken::kBusy)
+                return;
+            pause_cpu();
+        }
+        if (first_taken_)
+            first_.unlock();
+        sys::sleep_ns(20'000);
+    }
+}
+
+HoldBoth::~HoldBoth() {
+    if (second_taken_)
+        second_.unlock();
+    if (first_taken_)
+        first_.unlock();
+}
+
 }  // namespace loopfast

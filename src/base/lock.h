@@ -74,6 +74,10 @@ public:
         return true;
     }
 
+    /// Takes it only if it is free, or its owner is dead. kOwn: this thread has it already.
+    enum class Taken { kYes, kOwn, kBusy };
+    Taken try_lock();
+
     /// The section that took it is over, though it has not come to its end.
     void abandon() {
         uint32_t owner = my_tid();
@@ -108,6 +112,22 @@ public:
 private:
     FamilyLock& lock_;
     bool taken_;
+};
+
+/// Scope of two. A handler on top of a section of one of them may wait for the other; so who holds the first
+/// never waits for the second without letting go in between.
+class HoldBoth {
+public:
+    HoldBoth(FamilyLock& first, FamilyLock& second);
+    ~HoldBoth();
+    HoldBoth(const HoldBoth&) = delete;
+    HoldBoth& operator=(const HoldBoth&) = delete;
+
+private:
+    FamilyLock& first_;
+    FamilyLock& second_;
+    bool first_taken_ = false;
+    bool second_taken_ = false;
 };
 
 }  // namespace loopfast

@@ -135,7 +135,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 #define LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)                            \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
-        if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                                       \
+        if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                                \
             return by_kernel(stream, fd, 0, [&] { return real::name arguments; });                          \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
@@ -149,7 +149,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 #define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
-        if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                       \
+        if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
             return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
@@ -317,8 +317,8 @@ ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
-        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the bytes
-        // have been taken all the same.
+        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the
+        // bytes have been taken all the same.
         msghdr told = *message;
         if (message->msg_name != nullptr)
             told.msg_namelen = 0;

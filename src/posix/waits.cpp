@@ -47,7 +47,8 @@ bool allowed(nfds_t count) {
     return ::getrlimit(RLIMIT_NOFILE, &limit) != 0 || count <= limit.rlim_cur;
 }
 
-/// The kernel reads all entries at the beginning and writes all answers at the end. One of each page is tried.
+/// The kernel reads all entries at the beginning and writes all answers at the end. One of each page is
+/// tried.
 bool writable(pollfd* fds, nfds_t count) {
     constexpr nfds_t kInAPage = 4096 / sizeof(pollfd);
     for (nfds_t i = 0; i < count; i += kInAPage)
@@ -423,8 +424,9 @@ LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, in
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
                                  const sigset_t* mask) {
     // Where it cannot be read the real function says so.
-    const int64_t duration =
-        !had_streams() || readable(timeout, timeout != nullptr ? sizeof *timeout : 0) ? from_timespec(timeout) : -1;
+    const int64_t duration = !had_streams() || readable(timeout, timeout != nullptr ? sizeof *timeout : 0)
+                                 ? from_timespec(timeout)
+                                 : -1;
     EpollSet* const set = find_set(set_fd);
     if (set != nullptr && duration >= 0)
         return wait_in_set(*set, set_fd, events, capacity, duration, mask);

@@ -428,8 +428,8 @@ void advance(Stream& stream, int fd) {
     if (moved())
         return;
     // Not yet confirmed: most calls of an acceptor that waits for it end here, without a setup.
-    if (stream.role == Role::kAcceptor && !stream.link_down.load(std::memory_order_relaxed) && stream.segment &&
-        !stream.segment.segment->side[0].confirmed.load(std::memory_order_relaxed).is_set())
+    if (stream.role == Role::kAcceptor && !stream.link_down.load(std::memory_order_relaxed) &&
+        stream.segment && !stream.segment.segment->side[0].confirmed.load(std::memory_order_relaxed).is_set())
         return;
     SetupScope scope(stream, fd);
     if (!scope.entered() || moved() || !stream.segment)

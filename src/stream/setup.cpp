@@ -75,7 +75,8 @@ constexpr uint64_t kFromOutside = ~(bit_of(SIGSEGV) | bit_of(SIGBUS) | bit_of(SI
 
 /// The kernel's own call: libc's leaves out the signals by which it cancels threads.
 void change_mask(int how, const uint64_t& mask, uint64_t* before) {
-    sys::call(SYS_rt_sigprocmask, how, sys::word(const_cast<uint64_t*>(&mask)), sys::word(before), sizeof mask);
+    sys::call(SYS_rt_sigprocmask, how, sys::word(const_cast<uint64_t*>(&mask)), sys::word(before),
+              sizeof mask);
 }
 
 }  // namespace

@@ -126,7 +126,8 @@ CASE(bad_messages) {
     still_works(p);
 }
 
-/// Arguments that a call reads and then writes, in memory that can only be read, as constants of a program are.
+/// Arguments that a call reads and then writes, in memory that can only be read, as constants of a program
+/// are.
 CASE(read_only_results) {
     void* const page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     auto* const message = static_cast<mmsghdr*>(page);
