@@ -44,7 +44,10 @@ int make_offer(const Tuple& tuple) {
 
 int take_offer_connection(int listener) {
     const int fd = sys::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    return fd < 0 ? -1 : hide(fd);
+    if (fd < 0)
+        return fd == -EMFILE || fd == -ENFILE ? -2 : -1;
+    const int link = hide(fd);
+    return link < 0 ? -2 : link;
 }
 
 Found find_offer(const Tuple& tuple, int& link) {

@@ -355,7 +355,10 @@ void after_kernel_call(Stream& stream, int fd) {
             now_ns() - stream.offer_made > kOfferTime) {
             SetupScope scope(stream, fd);
             if (scope.entered() && stream.state() == State::kOffered)
-                refuse(stream, Reason::kPeerNotOptedIn);
+                refuse(stream,
+                       shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kLimit)
+                           ? Reason::kLimit
+                           : Reason::kPeerNotOptedIn);
         }
         return;
     }
