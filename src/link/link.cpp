@@ -44,7 +44,10 @@ int make_offer(const Tuple& tuple) {
 
 int take_offer_connection(int listener) {
     const int fd = sys::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    return fd < 0 ? -1 : hide(fd);
+    if (fd < 0)
+        return fd == -EMFILE || fd == -ENFILE ? -2 : -1;
+    const int link = hide(fd);
+    return link < 0 ? -2 : link;
 }
 
 Found find_offer(const Tuple& tuple, int& link) {
@@ -174,8 +177,10 @@ void drain_notes(int link) {
 }
 
 bool hung_up(int link) {
+    // What the kernel could not answer is no hang-up: a peer that is there and goes on reading the ring must never
+    // be taken for one that left.
     const int ready = sys::ready_now(link, 0);
-    return ready < 0 || (ready & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+    return ready > 0 && (ready & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 }  // namespace loopfast

@@ -58,9 +58,9 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         const long sent = send_bytes(stream, out, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
         if (sent < 0)
             return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(sent);
-        if (offset != nullptr)
-            *offset += sent;
-        else
+        if (offset != nullptr && put(offset, *offset + sent) < 0)
+            return returned<ssize_t>(-EFAULT);  // sent, as by the kernel
+        if (offset == nullptr)
             lseek(in, sent, SEEK_CUR);
         done += static_cast<size_t>(sent);
         if (sent < got)

@@ -4,6 +4,7 @@
 
 #include "policy/policy.h"
 #include "policy/verdict.h"
+#include "posix/jumps.h"
 #include "posix/posix.h"
 #include "posix/rings.h"
 #include "wait/early_sets.h"
@@ -30,6 +31,7 @@ namespace {
     // pthread_atfork rather than a wrapper around fork: daemon(), forkpty() and others fork inside libc.
     pthread_atfork(before_fork, after_fork_in_parent, forked_in_child);
     resolve_raw();
+    resolve_jumps();
 }
 
 [[gnu::destructor]] void end() {

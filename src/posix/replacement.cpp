@@ -197,8 +197,9 @@ bool ended_both_ways(Stream& stream, int fd) {
         return false;
     if ((ready & (POLLHUP | POLLERR)) != 0)
         return true;
+    const int link = stream.link.load(std::memory_order_relaxed);
     return stream.their_words().closing.load(std::memory_order_relaxed).equals(kClosingBoth) ||
-           (hung_up(stream.link.load(std::memory_order_relaxed)) && !said_that_it_left(stream));
+           ((link < 0 || hung_up(link)) && !said_that_it_left(stream));
 }
 
 /// Unread bytes of a connection that has ended, where the kernel's buffers take all of them.

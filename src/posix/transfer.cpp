@@ -318,11 +318,15 @@ ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
-        // What the kernel reports of a TCP socket: no name, no control data.
+        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the
+        // bytes have been taken all the same.
+        msghdr told = *message;
         if (message->msg_name != nullptr)
-            message->msg_namelen = 0;
-        message->msg_controllen = 0;
-        message->msg_flags = flags & MSG_CMSG_CLOEXEC;
+            told.msg_namelen = 0;
+        told.msg_controllen = 0;
+        told.msg_flags = flags & MSG_CMSG_CLOEXEC;
+        if (put(message, told) < 0) [[unlikely]]
+            return returned<ssize_t>(-EFAULT);
     }
     return result;
 }
@@ -429,13 +433,15 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;
-        messages[done++].msg_len = static_cast<unsigned>(result);
+        if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
+            return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
+        ++done;
         if ((flags & MSG_WAITFORONE) != 0)
             flags |= MSG_DONTWAIT;
         if (timeout != nullptr) {
             const int64_t left = time_left(deadline);
-            timeout->tv_sec = left / 1'000'000'000LL;
-            timeout->tv_nsec = left % 1'000'000'000LL;
+            if (put(timeout, timespec{left / 1'000'000'000LL, left % 1'000'000'000LL}) < 0) [[unlikely]]
+                return returned<int>(-EFAULT);
             if (left == 0)
                 break;
         }
@@ -453,7 +459,8 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;
-        messages[done].msg_len = static_cast<unsigned>(result);
+        if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
+            return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
     }
     return static_cast<int>(done);
 }

@@ -47,12 +47,25 @@ bool allowed(nfds_t count) {
     return ::getrlimit(RLIMIT_NOFILE, &limit) != 0 || count <= limit.rlim_cur;
 }
 
+/// The kernel reads all entries at the beginning and writes all answers at the end. One of each page is
+/// tried.
+bool writable(pollfd* fds, nfds_t count) {
+    constexpr nfds_t kInAPage = 4096 / sizeof(pollfd);
+    for (nfds_t i = 0; i < count; i += kInAPage)
+        if (loopfast_copy(&fds[i].revents, &fds[i].revents, sizeof fds[i].revents) != 0)
+            return false;
+    return count == 0 ||
+           loopfast_copy(&fds[count - 1].revents, &fds[count - 1].revents, sizeof fds[0].revents) == 0;
+}
+
 template <typename Kernel>
 int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, Kernel kernel) {
     if (count > kFewPolled && !allowed(count))
         return returned<int>(-EINVAL);
     if (!readable(fds, count * sizeof *fds) || !any_entry(fds, count))
         return kernel();
+    if (!writable(fds, count)) [[unlikely]]
+        return returned<int>(-EFAULT);
     for (;;) {
         if (poll_needs_us(fds, count))
             return returned<int>(poll_streams(fds, count, timeout, mask));
@@ -292,8 +305,8 @@ LOOPFAST_PUBLIC int select(int count, fd_set* reading, fd_set* writing, fd_set* 
         return real::select(count, reading, writing, except, timeout);
     if (timeout != nullptr && duration != kForever) {  // Linux says what is left
         const int64_t left = time_left(deadline);
-        timeout->tv_sec = left / 1'000'000'000LL;
-        timeout->tv_usec = left % 1'000'000'000LL / 1000;
+        // One that cannot be written is left alone, as the kernel leaves it: programs have such constants.
+        put(timeout, timeval{left / 1'000'000'000LL, left % 1'000'000'000LL / 1000});
     }
     return returned<int>(result);
 }
@@ -410,7 +423,10 @@ LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, in
 
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
                                  const sigset_t* mask) {
-    const int64_t duration = from_timespec(timeout);
+    // Where it cannot be read the real function says so.
+    const int64_t duration = !had_streams() || readable(timeout, timeout != nullptr ? sizeof *timeout : 0)
+                                 ? from_timespec(timeout)
+                                 : -1;
     EpollSet* const set = find_set(set_fd);
     if (set != nullptr && duration >= 0)
         return wait_in_set(*set, set_fd, events, capacity, duration, mask);

@@ -355,7 +355,10 @@ void after_kernel_call(Stream& stream, int fd) {
             now_ns() - stream.offer_made > kOfferTime) {
             SetupScope scope(stream, fd);
             if (scope.entered() && stream.state() == State::kOffered)
-                refuse(stream, Reason::kPeerNotOptedIn);
+                refuse(stream,
+                       shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kLimit)
+                           ? Reason::kLimit
+                           : Reason::kPeerNotOptedIn);
         }
         return;
     }
@@ -426,6 +429,10 @@ void advance(Stream& stream, int fd) {
         return stream.shared->out_lane.load(std::memory_order_acquire) != Lane::kKernel;
     };
     if (moved())
+        return;
+    // Not yet confirmed: most calls of an acceptor that waits for it end here, without a setup.
+    if (stream.role == Role::kAcceptor && !stream.link_down.load(std::memory_order_relaxed) &&
+        stream.segment && !stream.segment.segment->side[0].confirmed.load(std::memory_order_relaxed).is_set())
         return;
     SetupScope scope(stream, fd);
     if (!scope.entered() || moved() || !stream.segment)

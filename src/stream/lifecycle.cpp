@@ -62,8 +62,7 @@ void release_mapping(Stream& stream) {
         return;
     // Copies are made under the locks and check the generation first.
     {
-        Hold receiving(stream.shared->receive_lock);
-        Hold sending(stream.shared->send_lock);
+        HoldBoth both(stream.shared->receive_lock, stream.shared->send_lock);
         close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
         if (setups_forbidden())
             stream.segment.in_use = false;  // a call that the process's own filter may not expect
@@ -89,8 +88,7 @@ void disconnected(Stream& stream) {
         return;
     SharedHalf& shared = *stream.shared;
     if (stream.state() != State::kIdle) {
-        Hold receiving(shared.receive_lock);
-        Hold sending(shared.send_lock);
+        HoldBoth both(shared.receive_lock, shared.send_lock);
         if (stream.segment)
             stream.our_words().closing.store(kClosingBoth, std::memory_order_release);  // as in prepare_close
         refuse(stream, Reason::kOption);
