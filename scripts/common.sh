@@ -30,21 +30,34 @@ build_tree() {
     ninja -C "$directory" -j "$build_jobs" "${targets[@]}" >&2
 }
 
-# sanitized_unit_tests asan|tsan [CTEST_ARGUMENT...]
-sanitized_unit_tests() {
-    local kind=$1 sanitizers
+# sanitized_tests asan|tsan [--layers|--winsock] [CTEST_ARGUMENT...]: the unit tests; with --layers those of the
+# library alone, with --winsock the tests of the Winsock door instead
+sanitized_tests() {
+    local kind=$1 sanitizers target=unit_tests label=unit
     shift
+    case ${1:-} in
+        --layers)
+            target=layer_tests
+            shift
+            set -- -E '^unit\.(cli_|faulty_)' "$@"
+            ;;
+        --winsock)
+            target=winsock_tests label=winsock
+            shift
+            set -- -E '^winsock\.(table|programs|wine|lanes)' "$@"
+            ;;
+    esac
     case $kind in
         asan) sanitizers=address,undefined ;;
         tsan) sanitizers=thread ;;
     esac
-    build_tree "build-$kind" "-DLOOPFAST_SANITIZE=$sanitizers" -- unit_tests
+    build_tree "build-$kind" "-DLOOPFAST_SANITIZE=$sanitizers" -- $target
     local suppressions=$PWD/tests/unit/tsan.suppressions
     [ -f "$suppressions" ] || suppressions=/dev/null
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=print_stacktrace=1 \
         TSAN_OPTIONS=second_deadlock_stack=1:suppressions=$suppressions \
-        ctest --test-dir "build-$kind" -L unit --output-on-failure -j2 --timeout 300 "$@"
+        ctest --test-dir "build-$kind" -L "$label" --output-on-failure -j2 --timeout 300 "$@"
 }
 
 # The models need no build; for ctest they are tests as well (models/CMakeLists.txt).

@@ -53,9 +53,9 @@ in_time() { timeout --kill-after=20 "$(left)" "$@"; }
 
 stage build 60 build_tree build
 if [ $failed -eq 0 ]; then
-    stage tests 30 in_time ctest --test-dir build --output-on-failure -j2 --timeout 300 --no-tests=error
-    stage asan 400 in_time ./dev asan
-    stage tsan 480 in_time ./dev tsan
+    stage tests 30 in_time ctest --test-dir build --output-on-failure -j3 --timeout 300 --no-tests=error
+    stage asan 300 in_time ./dev asan --layers
+    stage tsan 330 in_time ./dev tsan --layers
     stage fuzz 180 in_time ./dev fuzz 10
     stage lint 420 in_time ./dev lint
 fi

@@ -14,17 +14,11 @@
 #include <cstring>
 #include <ctime>
 
+#include "loopback.h"
+
 namespace bench {
 
 namespace {
-
-sockaddr_in loopback(uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    return address;
-}
 
 void set_nodelay(int fd) {
     int on = 1;
@@ -43,16 +37,7 @@ int listen_and_announce() {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         die("socket");
-    sockaddr_in address = loopback(0);
-    socklen_t size = sizeof address;
-    if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0)
-        die("bind");
-    if (listen(fd, 1024) != 0)
-        die("listen");
-    if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0)
-        die("getsockname");
-    std::printf("listening %u\n", ntohs(address.sin_port));
-    std::fflush(stdout);
+    listen_and_say_where<socklen_t>(fd, die);
     return fd;
 }
 

@@ -4,19 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "loopback.h"
+
 namespace bench {
-
-namespace {
-
-sockaddr_in loopback(uint16_t port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    return address;
-}
-
-}  // namespace
 
 void die_winsock(const char* what) {
     std::fprintf(stderr, "%s: error %d\n", what, WSAGetLastError());
@@ -45,16 +35,7 @@ SOCKET winsock_socket(Lane lane) {
 
 SOCKET winsock_listen_and_announce(Lane lane) {
     const SOCKET s = winsock_socket(lane);
-    sockaddr_in address = loopback(0);
-    int size = sizeof address;
-    if (bind(s, reinterpret_cast<sockaddr*>(&address), size) != 0)
-        die_winsock("bind");
-    if (listen(s, 1024) != 0)
-        die_winsock("listen");
-    if (getsockname(s, reinterpret_cast<sockaddr*>(&address), &size) != 0)
-        die_winsock("getsockname");
-    std::printf("listening %u\n", ntohs(address.sin_port));
-    std::fflush(stdout);
+    listen_and_say_where<int>(s, die_winsock);
     return s;
 }
 

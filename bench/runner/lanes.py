@@ -46,6 +46,11 @@ class Lanes:
         """The server under `loopfast run`, the client without."""
         return self._lane("loopfast", "kernel", self.run(), ())
 
+    def bystander(self) -> Lane:
+        """One program that does not opt in, with the library preloaded."""
+        library = self.build / "libloopfast.so"
+        return self._lane("preloaded", "none", (), ("/usr/bin/env", f"LD_PRELOAD={library}"))
+
     def winsock(self) -> Lane:
         """Programs of the Winsock door on both sides: they set the control code themselves."""
         return self._lane("loopfast", "ring", (), ())

@@ -38,6 +38,13 @@ def measure(build: Path, name: str, lane: Lane, seconds: float, *options: str,
         return json.loads(text.splitlines()[-1])
 
 
+def bystander(build: Path, lane: Lane, verb: str, operation: str, seconds: float) -> dict[str, float]:
+    """One operation of a program that has nothing to do with loopfast. @return nanoseconds, or instructions and calls."""
+    command = [*lane.client, str(build / "bench" / "bystander"), verb, operation, "--seconds", str(seconds)]
+    with Program(command, lane.client_cpu) as program:
+        return json.loads(program.output(seconds * 5 + 60))
+
+
 def bare_ring_ns(build: Path, lane: Lane, seconds: float) -> float:
     """@return mean round trip of 64 bytes over the ring alone, two threads spinning: the floor."""
     command = [str(build / "bench" / "micro"), "--benchmark_filter=BM_round_trip/64/real_time",

@@ -108,6 +108,25 @@ def _posix_door(posix: Lane, sample_posix: Callable[[Lane, float], Sample],
     return sample
 
 
+BYSTANDER = {
+    "close": "open and close", "read-file": "seek in and read a file", "write-null": "write", "pipe": "write and read a pipe",
+    "unix-socket": "send and receive, AF_UNIX", "poll": "poll a pipe", "epoll_wait": "epoll_wait on a pipe",
+    "epoll_ctl": "epoll_ctl", "dup": "dup and close", "tcp-socket": "make and close a TCP socket",
+    "fork": "fork, exit and wait", "exec": "vfork, exec and wait"}
+
+
+def _bystander(lanes: Lanes) -> list[Row]:
+    """A program that never opts in, without the library ("kernel") and with it preloaded."""
+    def sample(operation: str) -> Callable[[Lane, float], Sample]:
+        def measured(lane: Lane, seconds: float) -> Sample:
+            result = programs.bystander(lanes.build, lane, "time", operation, min(seconds, 0.5))
+            return {**result, "value": result["ns"]}
+        return measured
+
+    return [Row(f"bystander-{name}", f"preloaded, never opted in: {work}", "ns", lanes.kernel(), lanes.bystander(),
+                sample(name), better="less") for name, work in BYSTANDER.items()]
+
+
 def _winsock(lanes: Lanes) -> list[Row]:
     """The Winsock door: against the same program over the kernel, and against the POSIX door."""
     build, kernel = lanes.build, lanes.kernel()
@@ -157,6 +176,7 @@ def table(lanes: Lanes) -> list[Row]:
         Row("idle-memory", "memory of an idle fused connection, both sides and segment", "KiB", kernel, ring,
             _idle_memory(build), 32, 16, better="bound", most_alternations=2),
         *_winsock(lanes),
+        *_bystander(lanes),
         Row("stream-nospin", "one stream, 64 KiB writes, spinning off", "Gbit/s", kernel, off, _stream(build)),
         Row("get-1-nospin", "GET, 1 client, spinning off", "k/s", kernel, off, _get(1, 1), missing=no_redis),
         Row("nginx-1", "nginx, wrk with 1 connection", "k/s", kernel, ring, _web(1), missing=no_nginx),

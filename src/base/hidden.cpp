@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include <atomic>
-
 #include "base/lock.h"
 #include "base/syscall.h"
 
@@ -27,12 +25,19 @@ bool ready = false;
 bool raised = false;
 int lowest = 0;
 int highest = 0;
-rlimit visible{};
-rlimit actual{};
+rlimit visible{};  // what the program set, and knows
+rlimit actual{};   // what holds while a descriptor is hidden
 
 int prlimit_nofile(const rlimit* set, rlimit* old) {
     return static_cast<int>(
         sys::call(SYS_prlimit64, 0, RLIMIT_NOFILE, sys::word(const_cast<rlimit*>(set)), sys::word(old)));
+}
+
+/// What holds the rest of the time: the program is given no number that its own limit forbids. The hard limit
+/// stays where it was brought, since the right to raise it again may be gone by then.
+int restore_limit() {
+    const rlimit limit{visible.rlim_cur, actual.rlim_max};
+    return prlimit_nofile(&limit, nullptr);
 }
 
 void prepare() {
@@ -57,6 +62,7 @@ void prepare() {
         }
         if (result == 0) {
             raised = true;
+            restore_limit();
             lowest = base;
             highest = static_cast<int>(actual.rlim_cur);
         } else {
@@ -78,8 +84,12 @@ int hide(int fd) {
     if (!ready)
         prepare();
     int moved = -1;
-    if (ready)
+    if (ready) {
+        const bool above = raised && prlimit_nofile(&actual, nullptr) == 0;
         moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+        if (above)
+            restore_limit();
+    }
     sys::close(fd);
     if (moved < 0)
         return -1;
@@ -89,6 +99,7 @@ int hide(int fd) {
     }
     // Relaxed: readers only ask about numbers that they were told of in another, ordered way.
     word_of(moved).fetch_or(bit_of(moved), std::memory_order_relaxed);
+    hidden_detail::any.store(true, std::memory_order_relaxed);
     return moved;
 }
 
@@ -99,11 +110,13 @@ void close_hidden(int fd) {
     sys::close(fd);
 }
 
-bool is_hidden(int fd) {
+bool hidden_detail::look(int fd) {
     return fd >= 0 && fd < kWords * 64 && (word_of(fd).load(std::memory_order_relaxed) & bit_of(fd)) != 0;
 }
 
 int next_hidden(int from) {
+    if (!hidden_detail::any.load(std::memory_order_relaxed))
+        return -1;
     for (int fd = from < 0 ? 0 : from; fd < kWords * 64;) {
         const uint64_t bits = word_of(fd).load(std::memory_order_relaxed) >> (fd % 64);
         if (bits != 0)
@@ -144,7 +157,7 @@ int set_visible_limit(const rlimit& limit) {
         return result;
     visible = limit;
     actual = wanted;
-    return 0;
+    return restore_limit();
 }
 
 void limit_changed() {
@@ -160,9 +173,13 @@ void lower_limit_for_exec() {
 
 void raise_limit_after_exec() {
     if (raised)
-        prlimit_nofile(&actual, nullptr);
+        restore_limit();
 }
 
-void hidden_after_fork_in_child() { setup.reset(); }
+void hidden_after_fork_in_child() {
+    setup.reset();
+    if (raised)
+        restore_limit();  // that thread may just have raised it
+}
 
 }  // namespace loopfast

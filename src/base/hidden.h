@@ -1,12 +1,15 @@
 // Descriptors of our own, out of the program's way: close-on-exec, above every number that the program
 // could be given under the limit it started with, and immune to "close everything" loops.
 //
-// The kernel hands out the lowest free number below the soft limit, so room above it exists only after the
-// limit was raised. That is done when the first descriptor has to be hidden, never in a process that stays
-// without; getrlimit() goes on showing the program the limit it knows (posix/limits.cpp).
+// The kernel gives no number above the soft limit, but leaves those alone that are there. So the limit is
+// raised for the moment in which a descriptor is hidden, and no longer: a program that is given a number
+// beyond its own limit may not be prepared for it (FD_SET writes out of bounds). Only the hard limit stays
+// raised, where it had to be; getrlimit() goes on showing the one that the program knows (posix/limits.cpp).
 #pragma once
 
 #include <sys/resource.h>
+
+#include <atomic>
 
 namespace loopfast {
 
@@ -17,8 +20,16 @@ int hide(int fd);
 /// Closes a hidden descriptor.
 void close_hidden(int fd);
 
-/// True when `fd` is one of ours, that the program must not touch.
-bool is_hidden(int fd);
+namespace hidden_detail {
+inline std::atomic<bool> any{false};  // false until something is hidden
+bool look(int fd);
+}  // namespace hidden_detail
+
+/// True when `fd` is one of ours, that the program must not touch. One load in a process that hides nothing.
+inline bool is_hidden(int fd) {
+    // Relaxed, like the bits: who asks about a hidden number was told of it in another, ordered way.
+    return hidden_detail::any.load(std::memory_order_relaxed) && hidden_detail::look(fd);
+}
 
 /// The lowest hidden number in use at or above `from`, or -1.
 int next_hidden(int from);

@@ -1,11 +1,10 @@
-// Faults on demand, in a library of its own for the campaign (LOOPFAST_INJECT, scripts/faults): any of our
-// system calls fails now and then with an error that the kernel could give it, and the clock jumps.
+// See inject.h. For the campaign (tests/programs/faults_test.py) any call fails now and then, and the clock
+// jumps:
 //
 //     LOOPFAST_INJECT_RATE=N       about each Nth call fails
 //     LOOPFAST_INJECT_SEED=N
-//     LOOPFAST_INJECT_COUNTS=FILE  512 counters of what was injected, by number of the call; shared by all
-//     processes LOOPFAST_INJECT_JUMP=MS      the clock is off by up to so much, another way every few
-//     readings
+//     LOOPFAST_INJECT_COUNTS=FILE  512 counters of what was injected, by number of the call, of all processes
+//     LOOPFAST_INJECT_JUMP=MS      the clock is off by up to so much, another way every few readings
 #ifdef LOOPFAST_INJECT
 
 #include <errno.h>
@@ -18,6 +17,7 @@
 #include <atomic>
 
 #include "base/clock.h"
+#include "base/inject.h"
 #include "base/syscall.h"
 
 namespace loopfast {
@@ -30,6 +30,25 @@ int64_t jump_ns = 0;
 std::atomic<uint32_t> nowhere[512];
 std::atomic<uint32_t>* counts = nowhere;
 thread_local uint64_t state = 0;
+
+/// What a test has ordered.
+std::atomic<long> ordered_number{-1};
+std::atomic<long> ordered_second{-1};
+std::atomic<int> ordered_error{0};
+std::atomic<int> ordered_after{0};
+std::atomic<int> ordered_count{0};
+std::atomic<int> ordered_done{0};
+
+long ordered(long number, long second) {
+    if (ordered_number.load(std::memory_order_acquire) != number)
+        return 0;
+    const long wanted = ordered_second.load(std::memory_order_relaxed);
+    if ((wanted != -1 && wanted != second) || ordered_after.fetch_sub(1, std::memory_order_relaxed) > 0 ||
+        ordered_count.fetch_sub(1, std::memory_order_relaxed) <= 0)
+        return 0;
+    ordered_done.fetch_add(1, std::memory_order_relaxed);
+    return -ordered_error.load(std::memory_order_relaxed);
+}
 
 uint64_t number_from(const char* name) {
     const char* const text = getenv(name);
@@ -61,7 +80,7 @@ uint64_t draw() {
 }
 
 /// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor
-/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor the sends and
+/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor sendmsg and the
 /// receives: most are made in the program's name on its own socket, and an EAGAIN where epoll has just told
 /// of bytes is no fault that a kernel makes.
 long plausible(long number, long second, uint64_t choice) {
@@ -70,6 +89,8 @@ long plausible(long number, long second, uint64_t choice) {
     case SYS_socket:
     case SYS_memfd_create:
     case SYS_epoll_create1:
+    case SYS_eventfd2:
+    case SYS_signalfd4:
     case SYS_openat:
         return one_of(-EMFILE, -ENFILE, -ENOMEM);
     case SYS_accept4:
@@ -94,8 +115,13 @@ long plausible(long number, long second, uint64_t choice) {
         return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
     case SYS_prlimit64:
         return -EPERM;
+    case SYS_bpf:
+        return -ENOMEM;
+    case SYS_sendto:  // what goes over links and netlink, and what is sent back to the kernel lane
+        return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
     case SYS_nanosleep:
     case SYS_read:
+    case SYS_pread64:
         return -EINTR;
     default:
         return 0;
@@ -105,12 +131,31 @@ long plausible(long number, long second, uint64_t choice) {
 }  // namespace
 
 long sys::injected_error(long number, long second) {
+    if (const long error = ordered(number, second); error != 0)
+        return error;
     if (rate == 0 || draw() % rate != 0)
         return 0;
     const long error = plausible(number, second, draw() >> 32);
     if (error != 0)
         counts[number & 511].fetch_add(1, std::memory_order_relaxed);
     return error;
+}
+
+void inject_fault(long number, int error, int count, int after, long second) {
+    ordered_number.store(-1, std::memory_order_relaxed);
+    ordered_second.store(second, std::memory_order_relaxed);
+    ordered_error.store(error, std::memory_order_relaxed);
+    ordered_after.store(after, std::memory_order_relaxed);
+    ordered_count.store(count, std::memory_order_relaxed);
+    ordered_done.store(0, std::memory_order_relaxed);
+    ordered_number.store(number, std::memory_order_release);
+}
+
+int injected_so_far() { return ordered_done.load(std::memory_order_relaxed); }
+
+int injected_faults() {
+    ordered_number.store(-1, std::memory_order_relaxed);
+    return injected_so_far();
 }
 
 int64_t injected_jump() {

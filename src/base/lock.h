@@ -5,7 +5,9 @@
 //   - a lock whose owner was killed can be taken over (whoever waits looks whether the owner still lives);
 //   - a signal handler that comes back into the library on top of its own thread's copy is recognised
 //     instead of waiting for itself: a receive may run then (it commits by one compare-and-swap, and the
-//     interrupted one starts again), a send is turned away (see segment/ring.h).
+//     interrupted one starts again), a send is turned away (see segment/ring.h);
+//   - a section that such a handler jumped out of (siglongjmp) is recognised too: nothing in it has been
+//     committed, and its lock is let go of, at the jump (posix/jumps.cpp) or at this thread's next lock.
 #pragma once
 
 #include <atomic>
@@ -29,6 +31,30 @@ inline uint32_t my_tid() {
 /// id that this thread has now.
 inline thread_local int held_locks = 0;
 
+class FamilyLock;
+
+/// Where on its stack this thread took a lock.
+struct HeldLock {
+    FamilyLock* lock;
+    uintptr_t at;
+};
+constexpr int kMostHeld = 16;  // a power of two; some three are held at a time, as many again in a handler
+inline thread_local HeldLock held_sections[kMostHeld];
+
+inline uintptr_t stack_pointer() {
+    uintptr_t value;
+#if defined(__x86_64__)
+    asm volatile("mov %%rsp, %0" : "=r"(value));
+#else
+    asm volatile("mov %0, sp" : "=r"(value));
+#endif
+    return value;
+}
+
+/// This thread jumps to a frame whose stack pointer is `target`: sections below it are left for good, and
+/// their locks let go of.
+void leave_sections_below(uintptr_t target);
+
 class FamilyLock {
 public:
     /// Takes the lock. @return false when this thread held it already (we are in a signal handler): then
@@ -36,15 +62,26 @@ public:
     bool lock() {
         const uint32_t me = my_tid();
         uint32_t owner = 0;
+        held_sections[held_locks & (kMostHeld - 1)] = {this, stack_pointer()};
         ++held_locks;
         // Acquire pairs with the release in unlock(): what the last owner wrote is seen.
         if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire)) [[likely]]
             return true;
-        if ((owner == me && held_locks > 1) || !lock_slow(me)) {
+        if (!lock_slow(me)) {
             --held_locks;
             return false;
         }
         return true;
+    }
+
+    /// Takes it only if it is free, or its owner is dead. kOwn: this thread has it already.
+    enum class Taken { kYes, kOwn, kBusy };
+    Taken try_lock();
+
+    /// The section that took it is over, though it has not come to its end.
+    void abandon() {
+        uint32_t owner = my_tid();
+        owner_.compare_exchange_strong(owner, 0, std::memory_order_release);
     }
 
     void unlock() {
@@ -75,6 +112,22 @@ public:
 private:
     FamilyLock& lock_;
     bool taken_;
+};
+
+/// Scope of two. A handler on top of a section of one of them may wait for the other; so who holds the first
+/// never waits for the second without letting go in between.
+class HoldBoth {
+public:
+    HoldBoth(FamilyLock& first, FamilyLock& second);
+    ~HoldBoth();
+    HoldBoth(const HoldBoth&) = delete;
+    HoldBoth& operator=(const HoldBoth&) = delete;
+
+private:
+    FamilyLock& first_;
+    FamilyLock& second_;
+    bool first_taken_ = false;
+    bool second_taken_ = false;
 };
 
 }  // namespace loopfast

@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -67,6 +68,8 @@ namespace loopfast::real {
     X(int, prlimit, (pid_t, int, const rlimit*, rlimit*))                                                    \
     X(int, fclose, (FILE*))                                                                                  \
     X(FILE*, fdopen, (int, const char*))                                                                     \
+    X(int, vdprintf, (int, const char*, va_list))                                                            \
+    X(int, __vdprintf_chk, (int, int, const char*, va_list))                                                 \
     X(int, sigaction, (int, const struct sigaction*, struct sigaction*))                                     \
     X(sighandler_t, signal, (int, sighandler_t))
 // clang-format on

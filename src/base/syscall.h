@@ -3,6 +3,7 @@
 // somebody else may have interposed. Every function returns the kernel's value: >= 0, or -errno.
 #pragma once
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -125,12 +126,18 @@ inline int epoll_pwait(int set, epoll_event* events, int capacity, int milliseco
 inline int ppoll(pollfd* fds, unsigned count, timespec* timeout, const sigset_t* mask) {
     return static_cast<int>(call(SYS_ppoll, word(fds), count, word(timeout), word(mask), 8));
 }
-/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always).
+/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always). Where a
+/// signal is pending the kernel says EINTR even of a poll that does not wait: it is asked again.
 inline int ready_now(int fd, int events) {
-    pollfd one{fd, static_cast<short>(events), 0};
-    timespec none{0, 0};
-    const int result = ppoll(&one, 1, &none, nullptr);
-    return result < 0 ? result : one.revents;
+    // A signal that is pending ends even a poll that does not wait, if nothing is ready. That is no answer:
+    // its handler has run by now, and the question is put again.
+    for (;;) {
+        pollfd one{fd, static_cast<short>(events), 0};
+        timespec none{0, 0};
+        const int result = ppoll(&one, 1, &none, nullptr);
+        if (result != -EINTR)
+            return result < 0 ? result : one.revents;
+    }
 }
 inline void* mmap(void* address, size_t size, int protection, int flags, int fd, long offset) {
     return reinterpret_cast<void*>(
@@ -146,6 +153,19 @@ inline int madvise(void* address, size_t size, int advice) {
 inline void sleep_ns(long nanoseconds) {
     timespec duration{0, nanoseconds};
     call(SYS_nanosleep, word(&duration), 0);
+}
+
+/// For the few calls that there is no way back without: makes one again, for some milliseconds at most, while
+/// the kernel has no memory for it.
+template <typename Call> int insisting(Call call) {
+    constexpr int kAttempts = 20;
+    int result = call();
+    for (int i = 1; i < kAttempts && (result == -ENOMEM || result == -ENOBUFS || result == -EINTR); ++i) {
+        if (i > kAttempts / 2)
+            sleep_ns(200'000);
+        result = call();
+    }
+    return result;
 }
 
 /// bpf(2), which filters for system calls forbid more often than any other that we make, and whose filter may

@@ -273,7 +273,8 @@ private:
     }
 
     void filters() {
-        const GuardPage* const page = map_guard(cookie_, nullptr);
+        int error;
+        const GuardPage* const page = map_guard(cookie_, nullptr, error);
         guard::State state;
         const bool guarded = page != nullptr && read_guard(*page, state.everywhere);
         if (guarded) {

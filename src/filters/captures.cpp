@@ -120,8 +120,10 @@ Sight inspect_captures(int fd, Findings& findings) {
     Lines lines(fd);
     const char* line = lines.next();
     // The number may belong to another file by now: a program that closes what is not its own.
-    if (line == nullptr || strncmp(line, "sk ", 3) != 0)
+    if (line == nullptr || strncmp(line, "sk ", 3) != 0) {
+        findings.unanswered(lines.error());
         return Sight::kNotPermitted;
+    }
     while ((line = lines.next()) != nullptr) {
         // sk RefCnt Type Proto Iface R Rmem User Inode
         Fields fields(line);
@@ -139,14 +141,17 @@ Sight inspect_captures(int fd, Findings& findings) {
                          static_cast<unsigned long long>(inode), device == kLo ? "lo" : "all devices",
                          static_cast<unsigned long long>(user));
     }
+    findings.unanswered(lines.error());
     return lines.error() == 0 ? Sight::kSeen : Sight::kNotPermitted;
 }
 
 Sight inspect_raw_sockets(Findings& findings) {
     for (const char* const path : {"/proc/self/net/raw", "/proc/self/net/raw6"}) {
         const long fd = open_file(path);
-        if (fd < 0)
+        if (fd < 0) {
+            findings.unanswered(fd);
             continue;
+        }
         Lines lines(static_cast<int>(fd));
         while (const char* const line = lines.next()) {
             // sl local_address ...: the "port" is the protocol.
@@ -158,6 +163,7 @@ Sight inspect_raw_sockets(Findings& findings) {
                 findings.add(Kind::kCapture, "capture: a raw socket for TCP%s",
                              path[sizeof "/proc/self/net/raw" - 1] == '6' ? " over IPv6" : "");
         }
+        findings.unanswered(lines.error());
         sys::close(static_cast<int>(fd));
     }
     return Sight::kSeen;
@@ -168,7 +174,8 @@ bool has_socket_filter(int fd) {
     socklen_t length = 0;
     sock_filter none{};
     const int result = sys::getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, &none, &length);
-    return result == -EACCES || (result == 0 && length != 0);
+    // Where it is not told, there may be one.
+    return result == 0 ? length != 0 : result != -ENOPROTOOPT;
 }
 
 }  // namespace loopfast

@@ -27,6 +27,7 @@ Sight inspect_cgroup(int directory, const char* name, Findings& findings) {
         attributes.query.prog_ids = reinterpret_cast<uint64_t>(programs);
         attributes.query.prog_cnt = sizeof programs / sizeof *programs;
         const long result = sys::bpf(BPF_PROG_QUERY, &attributes, sizeof attributes.query);
+        findings.unanswered(result);
         if (result == -EPERM || result == -EACCES)
             return Sight::kNotPermitted;
         if ((result == 0 || result == -ENOSPC) && attributes.query.prog_cnt != 0) {
@@ -43,32 +44,34 @@ Sight inspect_cgroup(int directory, const char* name, Findings& findings) {
 int open_own_cgroup(char* path, unsigned size) {
     long fd = sys::call(SYS_openat, AT_FDCWD, sys::word("/proc/self/cgroup"), O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return -1;
+        return static_cast<int>(fd);
     char text[4096];
     const long length = sys::read(static_cast<int>(fd), text, sizeof text - 1);
     sys::close(static_cast<int>(fd));
     if (length <= 0)
-        return -1;
+        return length < 0 ? static_cast<int>(length) : -ENOENT;
     text[length] = 0;
     // The line of the unified hierarchy.
     const char* line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+    if (line != nullptr)
+        line = strchr(line, '/');
     if (line == nullptr)
-        return -1;
-    line = strchr(line, '/');
-    if (line == nullptr)
-        return -1;
+        return -ENOENT;
     const auto end = static_cast<int>(strcspn(line, "\n"));
+    int problem = -ENOENT;
     for (const char* const root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
         snprintf(path, size, "%s%.*s", root, end, line);
         fd = sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
+            problem = fd == -ENOENT ? problem : static_cast<int>(fd);
             continue;
+        }
         struct statfs system {};
         if (sys::call(SYS_fstatfs, fd, sys::word(&system)) == 0 && system.f_type == CGROUP2_SUPER_MAGIC)
             return static_cast<int>(fd);
         sys::close(static_cast<int>(fd));
     }
-    return -1;
+    return problem;
 }
 
 }  // namespace loopfast

@@ -87,10 +87,12 @@ Sight inspect_traffic_control(Findings& findings) {
         if (result == -EINTR)
             findings.count = before;
     }
-    if (result < 0)
+    if (result < 0) {
+        findings.unanswered(result);
         return result == -EOPNOTSUPP ? Sight::kNotThere : Sight::kNotPermitted;
+    }
     for (uint32_t i = 0; i < count; ++i)
-        ask_filters(parents[i].handle, parents[i].where, findings);
+        findings.unanswered(ask_filters(parents[i].handle, parents[i].where, findings));
     return Sight::kSeen;
 }
 
@@ -107,6 +109,7 @@ Sight inspect_lo_programs(Findings& findings, bool privileged) {
         if (attached.size != 0 && attached.data[0] != XDP_ATTACHED_NONE)
             findings.add(Kind::kXdp, "XDP: program %u on lo", xdp.find(IFLA_XDP_PROG_ID).as<uint32_t>());
     });
+    findings.unanswered(result);
     if (result < 0)
         return Sight::kNotPermitted;
     if (!privileged)
@@ -120,6 +123,7 @@ Sight inspect_lo_programs(Findings& findings, bool privileged) {
         attributes.query.prog_ids = reinterpret_cast<uint64_t>(programs);
         attributes.query.prog_cnt = 8;
         const long answer = sys::bpf(BPF_PROG_QUERY, &attributes, sizeof attributes.query);
+        findings.unanswered(answer);
         if ((answer == 0 || answer == -ENOSPC) && attributes.query.prog_cnt != 0)
             findings.add(Kind::kTrafficControl, "tcx: program %u on lo, %s", programs[0],
                          type == kTcxIngress ? "ingress" : "egress");

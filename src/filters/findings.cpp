@@ -1,6 +1,7 @@
 // See findings.h.
 #include "filters/findings.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,10 +41,18 @@ void Findings::append(const Findings& other) {
             list[count++] = other.list[i];
     }
     more += other.more;
+    incomplete = incomplete || other.incomplete;
+}
+
+bool Findings::unanswered(long error) {
+    const bool for_now = error == -ENOMEM || error == -ENOBUFS || error == -EMFILE || error == -ENFILE ||
+                         error == -EINTR || error == -EAGAIN;
+    incomplete = incomplete || for_now;
+    return for_now;
 }
 
 bool Findings::same_as(const Findings& other) const {
-    return count == other.count && more == other.more &&
+    return count == other.count && more == other.more && incomplete == other.incomplete &&
            memcmp(list, other.list, sizeof(Objection) * count) == 0;
 }
 

@@ -36,11 +36,19 @@ struct Findings {
     Objection list[kMost];
     uint32_t count = 0;  ///< of those in `list`
     uint32_t more = 0;   ///< that did not fit
+    /// Something could not be asked now, for want of memory or descriptors: what is not in the list may be
+    /// there all the same.
+    bool incomplete = false;
 
     bool any() const { return count != 0; }
     [[gnu::format(printf, 3, 4)]] void add(Kind kind, const char* format, ...);
     void append(const Findings& other);
-    void clear() { count = more = 0; }
+    /// What a question failed with: if it is nothing but want of memory or descriptors, notes so.
+    bool unanswered(long error);
+    void clear() {
+        count = more = 0;
+        incomplete = false;
+    }
     bool same_as(const Findings& other) const;
 };
 

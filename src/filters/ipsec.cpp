@@ -16,12 +16,13 @@ namespace loopfast {
 
 namespace {
 
-bool is_set(const char* file) {
+bool is_set(const char* file, Findings& findings) {
     const long fd = sys::call(SYS_openat, AT_FDCWD, sys::word(file), O_RDONLY | O_CLOEXEC);
+    findings.unanswered(fd);
     if (fd < 0)
         return false;
     char text[4] = {};
-    sys::read(static_cast<int>(fd), text, sizeof text - 1);
+    findings.unanswered(sys::read(static_cast<int>(fd), text, sizeof text - 1));
     sys::close(static_cast<int>(fd));
     return text[0] == '1';
 }
@@ -36,7 +37,7 @@ bool same_prefix(const void* a, const void* b, unsigned bits) {
 }
 
 /// Whether an address of this host lies in a prefix.
-bool has_local(uint16_t family, const xfrm_address_t& prefix, unsigned bits) {
+bool has_local(uint16_t family, const xfrm_address_t& prefix, unsigned bits, Findings& findings) {
     const unsigned width = family == AF_INET ? 32 : 128;
     bits = bits < width ? bits : width;
     // All of 127.0.0.0/8 is local, listed or not.
@@ -55,14 +56,14 @@ bool has_local(uint16_t family, const xfrm_address_t& prefix, unsigned bits) {
         if (address.size * 8 == width && same_prefix(&prefix, address.data, bits))
             found = true;
     });
-    return found || result < 0;
+    return found || (result < 0 && !findings.unanswered(result));
 }
 
 }  // namespace
 
 Sight inspect_ipsec(Findings& findings) {
-    const bool v4_spared = is_set("/proc/sys/net/ipv4/conf/lo/disable_xfrm") &&
-                           is_set("/proc/sys/net/ipv4/conf/lo/disable_policy");
+    const bool v4_spared = is_set("/proc/sys/net/ipv4/conf/lo/disable_xfrm", findings) &&
+                           is_set("/proc/sys/net/ipv4/conf/lo/disable_policy", findings);
     Netlink netlink(NETLINK_XFRM);
     const xfrm_userpolicy_id body{};
     Request request(XFRM_MSG_GETPOLICY, NLM_F_DUMP, &body, sizeof body);
@@ -79,8 +80,9 @@ Sight inspect_ipsec(Findings& findings) {
             (selector.ifindex != 0 && selector.ifindex != 1))
             return;
         const uint16_t family = selector.family == AF_INET6 ? AF_INET6 : AF_INET;
-        if ((family == AF_INET && v4_spared) || !has_local(family, selector.saddr, selector.prefixlen_s) ||
-            !has_local(family, selector.daddr, selector.prefixlen_d))
+        if ((family == AF_INET && v4_spared) ||
+            !has_local(family, selector.saddr, selector.prefixlen_s, findings) ||
+            !has_local(family, selector.daddr, selector.prefixlen_d, findings))
             return;
         findings.add(Kind::kIpsec, "IPsec: policy %u (%s, %s)", policy.index,
                      policy.dir == XFRM_POLICY_IN ? "in" : "out", family == AF_INET ? "IPv4" : "IPv6");
@@ -90,7 +92,7 @@ Sight inspect_ipsec(Findings& findings) {
         return Sight::kNotPermitted;
     if (result == -EPROTONOSUPPORT || result == -EAFNOSUPPORT || result == -EINVAL)
         return Sight::kNotThere;
-    if (result < 0 && result != -EINTR)
+    if (result < 0 && !findings.unanswered(result))
         findings.add(Kind::kIpsec, "IPsec: the policies cannot be read (error %ld)", -result);
     return Sight::kSeen;
 }

@@ -160,13 +160,16 @@ template <typename Family> Sight ask_family(Findings& findings) {
     // A question about a table that nobody has used would make it. These are the ones that there are.
     char names[512] = {};
     const long file = sys::call(SYS_openat, AT_FDCWD, sys::word(Family::kNames), O_RDONLY | O_CLOEXEC);
+    findings.unanswered(file);
     if (file < 0)
         return file == -EACCES || file == -EPERM ? Sight::kNotPermitted : Sight::kNotThere;
     const long size = sys::read(static_cast<int>(file), names, sizeof names - 1);
     sys::close(static_cast<int>(file));
+    findings.unanswered(size);
     if (size <= 0)
         return size == 0 ? Sight::kSeen : Sight::kNotPermitted;
     const int fd = sys::socket(Family::kFamily, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    findings.unanswered(fd);
     if (fd < 0)
         return Sight::kNotPermitted;
     Sight sight = Sight::kSeen;
@@ -179,7 +182,7 @@ template <typename Family> Sight ask_family(Findings& findings) {
             result = ask_table<Family>(fd, name, findings);
         if (result == -EPERM)
             sight = Sight::kNotPermitted;
-        else if (result < 0 && result != -ENOENT)  // gone meanwhile
+        else if (result < 0 && result != -ENOENT && !findings.unanswered(result))  // ENOENT: gone meanwhile
             findings.add(Kind::kIptables, "%s (legacy): table %s cannot be read (error %ld)", Family::kTool,
                          name, -result);
     }

@@ -104,6 +104,8 @@ private:
     }
 
     Outcome doubt(const char* chain, const char* what, long error) {
+        if (findings_.unanswered(error))
+            return Outcome::kObjects;
         findings_.add(Kind::kNftables, "nftables: table %s %s, chain %s cannot be judged (%s, error %ld)",
                       family_name(), table_, chain, what, -error);
         return Outcome::kObjects;
@@ -399,14 +401,14 @@ private:
     uint32_t rules_ = 0;
 };
 
-bool dormant(uint8_t family, const char* table) {
+bool dormant(uint8_t family, const char* table, Findings& findings) {
     Netlink netlink(NETLINK_NETFILTER);
     Request request = request_for(NFT_MSG_GETTABLE, 0, family);
     request.put(NFTA_TABLE_NAME, table);
     uint32_t flags = 0;
-    netlink.ask(request, [&](const Answer& answer) {
+    findings.unanswered(netlink.ask(request, [&](const Answer& answer) {
         flags = answer.attributes<nfgenmsg>().find(NFTA_TABLE_FLAGS).be32();
-    });
+    }));
     return (flags & NFT_TABLE_F_DORMANT) != 0;
 }
 
@@ -439,7 +441,7 @@ void judge_chain(const Attributes& chain, uint8_t family, Findings& findings) {
     // A packet of lo is never forwarded; a NAT chain sees the first packet of a connection only.
     if (of_device ? !on_lo(place) : number == NF_INET_FORWARD || chain.find(NFTA_CHAIN_TYPE).is("nat"))
         return;
-    if (dormant(family, table))
+    if (dormant(family, table, findings))
         return;
     const bool drops =
         chain.find(NFTA_CHAIN_POLICY).size != 0 && chain.find(NFTA_CHAIN_POLICY).be32() == NF_DROP;
@@ -476,20 +478,21 @@ Sight inspect_nftables(Findings& findings) {
         if (result == -EPROTONOSUPPORT || result == -EAFNOSUPPORT || result == -EINVAL ||
             result == -EOPNOTSUPP)
             return Sight::kNotThere;
-        if (result < 0)
+        if (result < 0 && !found.unanswered(result))
             found.add(Kind::kNftables, "nftables: the rules cannot be read (error %ld)", -result);
         findings.append(found);
         return Sight::kSeen;
     }
 }
 
-uint64_t nftables_generation() {
+uint64_t nftables_generation(Findings& findings) {
     Netlink netlink(NETLINK_NETFILTER);
     Request request = request_for(NFT_MSG_GETGEN, 0, NFPROTO_UNSPEC);
     uint64_t generation = 0;
     const long result = netlink.ask(request, [&](const Answer& answer) {
         generation = uint64_t{1} << 32 | answer.attributes<nfgenmsg>().find(NFTA_GEN_ID).be32();
     });
+    findings.unanswered(result);
     return result == 0 ? generation : 0;
 }
 

@@ -65,7 +65,8 @@ bool State::same_as(const State& other) const {
 }
 
 Publisher::Publisher() : cookie_(own_namespace()) {
-    if (const GuardPage* other = map_guard(cookie_, nullptr))
+    int error;
+    if (const GuardPage* other = map_guard(cookie_, nullptr, error))
         throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
                                            other->pid));
     listen();

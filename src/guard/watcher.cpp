@@ -42,6 +42,9 @@ constexpr int64_t kPoll = 50 * kMillisecond;
 constexpr int64_t kOneIn = 100;
 /// But it is never put off for longer, whatever it costs.
 constexpr int64_t kMostBetween = 500 * kMillisecond;
+/// After a look for which memory or descriptors did not suffice; and how long the one before it holds.
+constexpr int64_t kAgain = 20 * kMillisecond;
+constexpr int64_t kMostIncomplete = 2'000 * kMillisecond;
 
 int subscribe(int protocol, const std::vector<int>& groups) {
     const int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol);
@@ -79,19 +82,24 @@ std::string cgroup_root() {
     return "";
 }
 
-/// Visits a group and all below it. @return false when the kernel would not tell.
-template <typename Visit> Sight walk(int parent, const std::string& path, Visit visit) {
+/// Visits a group and all below it. @return whether the kernel told.
+template <typename Visit> Sight walk(int parent, const std::string& path, Findings& findings, Visit visit) {
     const int directory = openat(parent, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (directory < 0)
-        return Sight::kSeen;  // it went away meanwhile
+    if (directory < 0) {
+        findings.unanswered(-errno);
+        return Sight::kSeen;  // or it went away meanwhile
+    }
     Sight sight = visit(directory, path);
+    errno = 0;
     DIR* const list = sight == Sight::kSeen ? fdopendir(dup(directory)) : nullptr;
+    if (list == nullptr && sight == Sight::kSeen)
+        findings.unanswered(errno == EBADF ? -EMFILE : -errno);
     if (list != nullptr) {
         while (const dirent* const entry = readdir(list)) {
             if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
                 continue;
             // Bounded by the depth that the hierarchy has.
-            if (walk(directory, entry->d_name, visit) == Sight::kNotPermitted)
+            if (walk(directory, entry->d_name, findings, visit) == Sight::kNotPermitted)
                 sight = Sight::kNotPermitted;
         }
         closedir(list);
@@ -153,9 +161,26 @@ void Watcher::look(const std::vector<pollfd>& events) {
 void Watcher::ask(Subject& subject) {
     const int64_t begin = thread_time_ns();
     Findings findings;
-    subject.sight = (this->*subject.ask)(findings);
+    const Sight sight = (this->*subject.ask)(findings);
+    const int64_t now = now_ns();
+    if (findings.incomplete && !findings.any()) {
+        // No memory or descriptors to look: what was seen the last time holds for a while, then it is in
+        // doubt.
+        if (subject.incomplete_since == 0)
+            subject.incomplete_since = now;
+        subject.due = now + kAgain;
+        if (subject.known && now - subject.incomplete_since < kMostIncomplete)
+            return;
+        findings.add(subject.kind, "%s: the guard has no memory or descriptors to look",
+                     kind_name(subject.kind));
+        subject.findings = findings;
+        return;
+    }
+    subject.incomplete_since = 0;
+    subject.known = true;
+    subject.sight = sight;
     const int64_t cost = thread_time_ns() - begin;
-    subject.due = now_ns() + std::max(subject.between, std::min(cost * kOneIn, kMostBetween));
+    subject.due = now + std::max(subject.between, std::min(cost * kOneIn, kMostBetween));
     // Not a part of the cost, or the next capture would be seen late: each is named once.
     if (subject.kind == Kind::kCapture)
         name_captures(findings, false);
@@ -184,8 +209,10 @@ State Watcher::state() const {
 Sight Watcher::ask_captures(Findings& findings) {
     if (captures_ < 0)
         captures_ = open_captures();
-    const Sight sight = captures_ >= 0 ? inspect_captures(captures_, findings) : Sight::kNotPermitted;
-    return sight;
+    if (captures_ >= 0)
+        return inspect_captures(captures_, findings);
+    findings.unanswered(captures_);
+    return Sight::kNotPermitted;
 }
 
 Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings); }
@@ -198,14 +225,15 @@ Sight Watcher::ask_programs(Findings& findings) {
 Sight Watcher::ask_ipsec(Findings& findings) { return inspect_ipsec(findings); }
 
 Sight Watcher::ask_cgroups(Findings& findings) {
-    cgroups_.clear();
-    cgroup_objection_ = {};
+    std::vector<uint64_t> groups;
+    Objection objection{};
     const std::string root = cgroup_root();
     if (root.empty())
         return Sight::kNotThere;
-    const Sight sight = walk(AT_FDCWD, root, [&](int directory, const std::string& name) {
+    const Sight sight = walk(AT_FDCWD, root, findings, [&](int directory, const std::string& name) {
         Findings found;
         const Sight seen = inspect_cgroup(directory, name.c_str(), found);
+        findings.incomplete = findings.incomplete || found.incomplete;
         if (!found.any())
             return seen;
         if (name == root) {
@@ -216,12 +244,16 @@ Sight Watcher::ask_cgroups(Findings& findings) {
         struct stat status {};
         // A group's number is its directory's.
         if (fstat(directory, &status) == 0)
-            cgroups_.push_back(status.st_ino);
-        if (cgroup_objection_.kind == Kind::kNone)
-            cgroup_objection_ = found.list[0];
+            groups.push_back(status.st_ino);
+        if (objection.kind == Kind::kNone)
+            objection = found.list[0];
         return seen;
     });
-    std::sort(cgroups_.begin(), cgroups_.end());
+    if (!findings.incomplete) {
+        std::sort(groups.begin(), groups.end());
+        cgroups_ = std::move(groups);
+        cgroup_objection_ = objection;
+    }
     return sight == Sight::kNotPermitted ? sight : Sight::kSeen;
 }
 

@@ -40,6 +40,8 @@ private:
         int64_t due = 0;
         Sight sight = Sight::kSeen;
         Findings findings{};
+        bool known = false;            ///< a look was completed
+        int64_t incomplete_since = 0;  ///< the first look of those that could not be completed; else 0
     };
 
     Sight ask_captures(Findings& findings);

@@ -112,7 +112,8 @@ bool look_up_socket(const Endpoint& local, const Endpoint& remote, SocketFacts& 
 uint64_t cookie_of(int fd) {
     uint64_t cookie = 0;
     socklen_t size = sizeof cookie;
-    return sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+    const auto ask = [&] { return sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size); };
+    return sys::insisting(ask) == 0 ? cookie : 0;
 }
 
 bool same_namespace(int tcp_fd, int link_fd) {

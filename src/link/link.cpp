@@ -44,7 +44,10 @@ int make_offer(const Tuple& tuple) {
 
 int take_offer_connection(int listener) {
     const int fd = sys::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    return fd < 0 ? -1 : hide(fd);
+    if (fd < 0)
+        return fd == -EMFILE || fd == -ENFILE ? -2 : -1;
+    const int link = hide(fd);
+    return link < 0 ? -2 : link;
 }
 
 Found find_offer(const Tuple& tuple, int& link) {
@@ -140,16 +143,22 @@ Received receive_message(int link, Kind kind, Message& message, int& descriptor)
 }
 
 Sent send_note(int link, Note note) {
-    // A bell that the kernel had no memory for would leave somebody asleep: so not only once. A queue that is
+    // A bell that the kernel had no memory for would leave somebody asleep: so for some time. A queue that is
     // full holds bells enough.
     constexpr int kAttempts = 16;
+    constexpr int kPatientAttempts = 400;
     long result = 0;
-    for (int i = 0; i < kAttempts; ++i) {
+    for (int i = 0; i < kPatientAttempts; ++i) {
         result = sys::send(link, &note, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (result == 1)
             return Sent::kYes;
         if (result != -EAGAIN && result != -EINTR && result != -ENOBUFS && result != -ENOMEM)
             return Sent::kNobody;
+        if (i < kAttempts)
+            continue;
+        if (result == -EAGAIN)
+            break;
+        sys::sleep_ns(100'000);
     }
     return Sent::kFull;
 }
@@ -168,8 +177,10 @@ void drain_notes(int link) {
 }
 
 bool hung_up(int link) {
+    // What the kernel could not answer is no hang-up: a peer that is there and goes on reading the ring must never
+    // be taken for one that left.
     const int ready = sys::ready_now(link, 0);
-    return ready < 0 || (ready & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+    return ready > 0 && (ready & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 }  // namespace loopfast

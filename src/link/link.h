@@ -44,7 +44,8 @@ enum class Note : unsigned char {
 /// the name already; -2: the process may not.
 int make_offer(const Tuple& tuple);
 
-/// Takes one connection to an offer. @return a hidden descriptor, or -1 when nobody is there.
+/// Takes one connection to an offer. @return a hidden descriptor, or -1 when nobody is there; -2: there is
+/// no room for one.
 int take_offer_connection(int listener);
 
 enum class Found { kYes, kNobody, kTaken, kNoRoom, kForbidden };

@@ -27,6 +27,11 @@ bool turn(int fd, const Switch& one, int sign) {
     return sys::setsockopt(fd, IPPROTO_IP, one.name, &value, sizeof value) == 0;
 }
 
+void turn_back(int fd, const Switch& one, int sign) {
+    const int value = (sign & one.bit) != 0 ? 1 : 0;
+    sys::insisting([&] { return sys::setsockopt(fd, IPPROTO_IP, one.name, &value, sizeof value); });
+}
+
 }  // namespace
 
 int sign_of(int fd) {
@@ -52,11 +57,10 @@ bool give_sign(int fd, int before) {
 
 void take_sign_back(int fd, int before) {
     const int now = sign_of(fd);
-    if (now == kNoSign)
-        return;
+    // Where it cannot be told what is there, all three are set.
     for (const Switch& one : kSwitches)
-        if (((now ^ before) & one.bit) != 0)
-            turn(fd, one, before);
+        if (now == kNoSign || ((now ^ before) & one.bit) != 0)
+            turn_back(fd, one, before);
 }
 
 bool belongs_to_sign(int level, int name) {

@@ -32,9 +32,9 @@ int open_published(uint64_t cookie) {
     const long directory = sys::call(SYS_openat, AT_FDCWD, sys::word(kGuardDirectory),
                                      O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (directory < 0)
-        return -1;
+        return static_cast<int>(directory);
     struct stat status {};
-    long file = -1;
+    long file = -EPERM;
     if (only_root_writes(static_cast<int>(directory), S_IFDIR, status)) {
         char name[40];
         snprintf(name, sizeof name, kGuardFile, static_cast<unsigned long long>(cookie));
@@ -68,7 +68,7 @@ int receive_descriptor(int link) {
 int ask_for_page() {
     const int link = sys::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (link < 0)
-        return -1;
+        return link;
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     memcpy(address.sun_path + 1, kGuardName, sizeof kGuardName - 1);
@@ -76,26 +76,35 @@ int ask_for_page() {
     int fd = -1;
     ucred owner{};
     socklen_t length = sizeof owner;
-    // The name may be anybody's. The kernel says who listens behind it.
-    if (sys::connect(link, &address, size) == 0 &&
-        sys::getsockopt(link, SOL_SOCKET, SO_PEERCRED, &owner, &length) == 0 && owner.uid == 0) {
+    // The name may be anybody's. The kernel says who listens behind it. (That there is no room for one more
+    // who asks is nothing to wait for: it may be a stranger's name.)
+    int result = sys::connect(link, &address, size);
+    if (result == 0)
+        result = sys::getsockopt(link, SOL_SOCKET, SO_PEERCRED, &owner, &length);
+    if (result < 0 && result != -EAGAIN) {
+        fd = result;
+    } else if (result == 0 && owner.uid == 0) {
         pollfd one{link, POLLIN, 0};
         timespec patience{0, kPatience};
-        sys::ppoll(&one, 1, &patience, nullptr);
+        constexpr int kMostSignals = 16;
+        for (int i = 0; i < kMostSignals && sys::ppoll(&one, 1, &patience, nullptr) == -EINTR; ++i) {
+        }
         fd = receive_descriptor(link);
     }
     sys::close(link);
     return fd;
 }
 
-const GuardPage* map_page(int fd, uint64_t cookie, void* place) {
+const GuardPage* map_page(int fd, uint64_t cookie, void* place, int& error) {
     struct stat status {};
     if (!only_root_writes(fd, S_IFREG, status) || status.st_size < static_cast<off_t>(guard_mapping_size()))
         return nullptr;
     // Looked at where it does no harm first: at `place` there may be a page that others still read.
     void* const memory = sys::mmap(nullptr, guard_mapping_size(), PROT_READ, MAP_SHARED, fd, 0);
-    if (sys::mmap_failed(memory))
+    if (sys::mmap_failed(memory)) {
+        error = -ENOMEM;
         return nullptr;
+    }
     const auto* page = static_cast<const GuardPage*>(memory);
     const bool good = page->magic == kGuardMagic && page->version == kGuardVersion &&
                       page->size == sizeof(GuardPage) && page->namespace_cookie == cookie &&
@@ -106,7 +115,10 @@ const GuardPage* map_page(int fd, uint64_t cookie, void* place) {
     if (!good)
         return nullptr;
     void* const fixed = sys::mmap(place, guard_mapping_size(), PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
-    return sys::mmap_failed(fixed) ? nullptr : static_cast<const GuardPage*>(fixed);
+    if (!sys::mmap_failed(fixed))
+        return static_cast<const GuardPage*>(fixed);
+    error = -ENOMEM;
+    return nullptr;
 }
 
 /// Runs `copy` until what it copied was not changed meanwhile. @return the word, or 0 if that did not happen:
@@ -159,17 +171,23 @@ size_t guard_mapping_size() {
 uint64_t namespace_of(int socket) {
     uint64_t cookie = 0;
     socklen_t size = sizeof cookie;
-    return sys::getsockopt(socket, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+    const int result =
+        sys::insisting([&] { return sys::getsockopt(socket, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size); });
+    return result == 0 ? cookie : result == -ENOMEM || result == -ENOBUFS ? kNamespaceUnknown : 0;
 }
 
-const GuardPage* map_guard(uint64_t namespace_cookie, void* place) {
+const GuardPage* map_guard(uint64_t namespace_cookie, void* place, int& error) {
+    error = 0;
     if (namespace_cookie == 0)
         return nullptr;
     for (int (*const open)(uint64_t) : {open_published, +[](uint64_t) { return ask_for_page(); }}) {
         const int fd = open(namespace_cookie);
-        if (fd < 0)
+        if (fd < 0) {
+            error = fd == -ENOMEM || fd == -ENOBUFS || fd == -EMFILE || fd == -ENFILE || fd == -EINTR ? fd
+                                                                                                      : error;
             continue;
-        const GuardPage* const page = map_page(fd, namespace_cookie, place);
+        }
+        const GuardPage* const page = map_page(fd, namespace_cookie, place, error);
         sys::close(fd);
         if (page != nullptr)
             return page;

@@ -12,13 +12,16 @@ namespace loopfast {
 
 /// Looks for the guard of the network namespace with this cookie, which must be the caller's own. Waits for
 /// nobody but a root that listens and does not answer, 10 ms at most. @return the page, mapped read-only at
-/// `place` (any place, if null), or null.
-const GuardPage* map_guard(uint64_t namespace_cookie, void* place);
+/// `place` (any place, if null), or null. Then `error` may say that memory or descriptors did not suffice to
+/// find out.
+const GuardPage* map_guard(uint64_t namespace_cookie, void* place, int& error);
 
 /// The address space that a page takes.
 size_t guard_mapping_size();
 
-/// The network namespace's cookie, as a socket of it tells; 0 if the kernel does not.
+/// The network namespace's cookie, as a socket of it tells; 0 if the kernel does not, kNamespaceUnknown if it
+/// did not now.
+constexpr uint64_t kNamespaceUnknown = ~uint64_t{0};
 uint64_t namespace_of(int socket);
 
 /// A consistent copy of what a page says of one control group's sockets (0: of none in particular).

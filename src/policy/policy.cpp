@@ -183,13 +183,16 @@ void load_policy() {
         parse_rule(value, size, program_invocation_short_name, spin_set);
         value = end != nullptr ? end + 1 : nullptr;
     }
+    LOOPFAST_LOG("loaded in %s: %s, threshold %llu, spin %lld ns", program_invocation_short_name,
+                 on_by_default ? "on" : "off", static_cast<unsigned long long>(default_threshold),
+                 static_cast<long long>(spin));
+}
+
+void settle_policy() {
     // A process that is bound to one processor may well spin: its peer runs on another one, or tells us that
     // it does not (peer_on_this_cpu). On a machine with one there is nobody to spin for.
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
         spin = kSpinOff;
-    LOOPFAST_LOG("loaded in %s: %s, threshold %llu, spin %lld ns", program_invocation_short_name,
-                 on_by_default ? "on" : "off", static_cast<unsigned long long>(default_threshold),
-                 static_cast<long long>(spin));
 }
 
 Decision decide(uint16_t port, int family, const unsigned char* address) {

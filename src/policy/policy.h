@@ -28,6 +28,9 @@ struct Decision {
 
 /// Reads the environment. Called once, at load; reads nothing else and allocates nothing.
 void load_policy();
+/// What costs more than to read the environment: called before the first stream is made, never in a process
+/// that has none.
+void settle_policy();
 
 /// What the process-wide settings say of a connection with this service port (of the listening side, host
 /// byte order) and, where one is known, this address of the listening side (AF_INET or AF_INET6).

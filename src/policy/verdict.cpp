@@ -32,6 +32,11 @@ constexpr int64_t kBetweenFullFusing = 10 * kMillisecond;
 constexpr int64_t kOneIn = 100;
 constexpr int64_t kOneInFusing = 20;
 constexpr int64_t kMostBetween = 1'000 * kMillisecond;
+/// Where memory or descriptors do not suffice to look, the last verdict holds for so long, and a look is
+/// tried again after this.
+constexpr int64_t kMostUndecided = 2'000 * kMillisecond;
+constexpr int64_t kBetweenAttempts = 20 * kMillisecond;
+constexpr char kCannotLook[] = "no memory or descriptors to look at the filters";
 /// A guard whose page does not move for so long was stopped.
 constexpr int64_t kStopped = 3'000 * kMillisecond;
 
@@ -47,6 +52,8 @@ uint64_t last_beat = 0;
 int64_t beat_seen = 0;
 bool guard_stopped = false;
 int64_t last_search = 0;
+bool guard_unknown = false;   ///< whether there is one could not be found out
+int64_t undecided_since = 0;  ///< the last complete look, where the ones since were not; else 0
 int captures_fd = -1;
 int64_t last_quick = 0;
 int64_t last_full = 0;
@@ -59,11 +66,15 @@ Findings full_found;
 std::atomic<uint32_t> own_reason{0};
 std::atomic<uint32_t> own_text{0};
 std::atomic<bool> own_sight{false};  ///< all of it could be seen
+/// The last look was not complete: nothing new is fused on what the one before found.
+std::atomic<bool> undecided{false};
 
 ObjectionTexts texts;
 std::atomic<uint32_t> next_text{0};
 
-Reason reason_of(Kind kind) { return kind == Kind::kCapture ? Reason::kCapture : Reason::kFilter; }
+Reason reason_of(Kind kind) {
+    return kind == Kind::kCapture ? Reason::kCapture : kind == Kind::kNone ? Reason::kLimit : Reason::kFilter;
+}
 
 void publish(const Findings& findings, bool sight) {
     const Reason reason = findings.any() ? reason_of(findings.list[0].kind) : Reason::kNone;
@@ -94,7 +105,7 @@ bool look_at_everything(Findings& findings) {
     inspect_raw_sockets(findings);
     see(inspect_traffic_control(findings), all);
     // The number of the rules' generation is one question, and also tells whether we may ask.
-    const uint64_t generation = nftables_generation();
+    const uint64_t generation = nftables_generation(findings);
     see(inspect_lo_programs(findings, generation != 0), all);
     if (generation == 0) {
         rules_found.clear();
@@ -104,7 +115,7 @@ bool look_at_everything(Findings& findings) {
     if (generation != rules_generation) {
         rules_found.clear();
         see(inspect_nftables(rules_found), all);
-        rules_generation = all ? generation : 0;
+        rules_generation = all && !rules_found.incomplete ? generation : 0;
     }
     findings.append(rules_found);
     see(inspect_iptables(findings), all);
@@ -114,6 +125,8 @@ bool look_at_everything(Findings& findings) {
     if (group >= 0) {
         see(inspect_cgroup(group, path, findings), all);
         sys::close(group);
+    } else {
+        findings.unanswered(group);
     }
     return all;
 }
@@ -122,7 +135,9 @@ void look_by_ourselves(bool fusing) {
     const int64_t now = now_ns();
     const int64_t least = fusing ? kBetweenFullFusing : kBetweenFull;
     const int64_t wanted = full_cost * (fusing ? kOneInFusing : kOneIn);
-    const int64_t between_full = wanted < least ? least : wanted > kMostBetween ? kMostBetween : wanted;
+    int64_t between_full = wanted < least ? least : wanted > kMostBetween ? kMostBetween : wanted;
+    if (undecided.load(std::memory_order_relaxed) && between_full > kBetweenAttempts)
+        between_full = kBetweenAttempts;
     const bool full = last_full == 0 || now - last_full >= between_full;
     if (!full && now - last_quick < (fusing ? kBetweenFusing : kBetween))
         return;
@@ -133,9 +148,11 @@ void look_by_ourselves(bool fusing) {
         if (captures_fd < 0 || is_hidden(captures_fd)) {
             if (captures_fd >= 0)
                 close_hidden(captures_fd);
-            captures_fd = open_captures();
-            if (captures_fd >= 0)
-                captures_fd = hide(captures_fd);
+            const int opened = open_captures();
+            captures_fd = opened >= 0 ? hide(opened) : opened;
+            findings.clear();
+            if (captures_fd < 0)
+                findings.unanswered(opened < 0 ? opened : -EMFILE);
         }
         captures = captures_fd >= 0 ? inspect_captures(captures_fd, findings) : Sight::kNotPermitted;
     }
@@ -149,6 +166,19 @@ void look_by_ourselves(bool fusing) {
         full_cost = thread_time_ns() - begin;
     }
     findings.append(full_found);
+    if (!findings.any() && (findings.incomplete || guard_unknown)) {
+        // What was seen the last time holds for a while: a moment without memory must not put all connections
+        // back to the kernel. Nothing new is fused meanwhile.
+        undecided.store(true, std::memory_order_relaxed);
+        if (undecided_since == 0)
+            undecided_since = now;
+        if (now - undecided_since < kMostUndecided)
+            return;
+        findings.add(Kind::kNone, "%s", kCannotLook);
+    } else {
+        undecided.store(false, std::memory_order_relaxed);
+        undecided_since = 0;
+    }
     publish(findings, sight);
 }
 
@@ -179,15 +209,20 @@ bool find_guard(bool fusing) {
     if (guard_place == nullptr) {
         void* const place = sys::mmap(nullptr, guard_mapping_size(), PROT_NONE,
                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (sys::mmap_failed(place))
+        if (sys::mmap_failed(place)) {
+            guard_unknown = true;
             return false;
+        }
         guard_place = place;
     }
     const int64_t now = now_ns();
-    if (now - last_search < (fusing ? kBetweenFullFusing : kBetweenFull))
+    const int64_t between = fusing ? kBetweenFullFusing : guard_unknown ? kBetweenAttempts : kBetweenFull;
+    if (now - last_search < between)
         return false;
     last_search = now;
-    guard = map_guard(the_namespace.load(std::memory_order_relaxed), guard_place);
+    int error;
+    guard = map_guard(the_namespace.load(std::memory_order_relaxed), guard_place, error);
+    guard_unknown = error != 0 && guard == nullptr;
     if (guard == nullptr)
         return false;
     LOOPFAST_LOG("the guard is process %d", guard->pid);
@@ -202,6 +237,8 @@ void look(bool fusing) {
     if (looking.exchange(1, std::memory_order_acquire) != 0)
         return;
     if (find_guard(fusing)) {
+        undecided.store(false, std::memory_order_relaxed);
+        undecided_since = 0;
         word.store(&guard->word, std::memory_order_release);
     } else {
         look_by_ourselves(fusing);
@@ -248,6 +285,8 @@ void verdict_detail::look_again() {
 Judgement judge(int fd, uint64_t cgroup, bool fresh) {
     if (fresh) {
         const uint64_t cookie = namespace_of(fd);
+        if (cookie == kNamespaceUnknown)
+            return {Reason::kLimit, remember_objection(kCannotLook), 0};
         if (cookie != the_namespace.load(std::memory_order_relaxed))
             look_from(cookie);
         look(true);
@@ -267,6 +306,9 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
                     state.objects ? remember_objection(state.objection.text) : 0, state.word};
         }
         const uint64_t now = own_word.load(std::memory_order_acquire);
+        if (fresh && undecided.load(std::memory_order_relaxed) &&
+            own_reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kNone))
+            return {Reason::kLimit, remember_objection(kCannotLook), now};
         if (!looked.load(std::memory_order_relaxed))
             break;
         const auto reason = static_cast<Reason>(own_reason.load(std::memory_order_relaxed));

@@ -7,6 +7,7 @@
 #include "base/hidden.h"
 #include "policy/policy.h"
 #include "posix/posix.h"
+#include "wait/early_sets.h"
 
 namespace loopfast {
 
@@ -49,6 +50,8 @@ LOOPFAST_PUBLIC int loopfast_enable(int fd, int on) {
         if (sys::getpeername(fd, &storage, &size) == 0)
             return 0;
         option(fd, SO_ACCEPTCONN, listening);
+        if (!take_in_early_sets())
+            return 0;
         install_fault_handlers();
         stream = make_stream(fd);
         if (stream == nullptr)

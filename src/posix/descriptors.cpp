@@ -14,13 +14,11 @@
 
 namespace loopfast {
 
-int close_descriptor(int fd) {
-    if (find(fd).kind() == EntryKind::kNone) [[likely]] {
-        if (is_hidden(fd)) [[unlikely]]
-            return returned<int>(-EBADF);
-        return real::close(fd);
-    }
-    if (is_hidden(fd)) [[unlikely]]  // what is kept for a blocked call is in the table, too
+namespace {
+
+/// A descriptor with an entry, or a hidden one.
+[[gnu::noinline]] int close_ours(int fd) {
+    if (is_hidden(fd))  // what is kept for a blocked call is in the table, too
         return returned<int>(-EBADF);
     const TableEntry entry = before_close(fd);
     const int result = real::close(fd);
@@ -28,6 +26,14 @@ int close_descriptor(int fd) {
     after_close(fd, entry);
     errno = error;
     return result;
+}
+
+}  // namespace
+
+int close_descriptor(int fd) {
+    if (find(fd).kind() == EntryKind::kNone && !is_hidden(fd)) [[likely]]
+        return real::close(fd);
+    return close_ours(fd);
 }
 
 LOOPFAST_PUBLIC int close(int fd) { return close_descriptor(fd); }
@@ -61,6 +67,18 @@ LOOPFAST_PUBLIC void closefrom(int lowest) noexcept {
     close_range(static_cast<unsigned>(lowest < 0 ? 0 : lowest), ~0U, 0);
 }
 
+namespace {
+
+/// A standard descriptor is one that stdio reads and writes inside libc, where we do not see it.
+void given_to_stdio(int fd) {
+    if (fd > STDERR_FILENO)
+        return;
+    if (Stream* const stream = find_stream(fd))
+        part_with(*stream, fd, Reason::kOption);
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int dup(int fd) noexcept {
     if (is_hidden(fd)) [[unlikely]]
         return returned<int>(-EBADF);
@@ -68,6 +86,7 @@ LOOPFAST_PUBLIC int dup(int fd) noexcept {
     if (copy >= 0) {
         appeared(copy);
         duplicated(fd, copy);
+        given_to_stdio(copy);
     }
     return copy;
 }
@@ -94,8 +113,10 @@ template <typename Dup> int dup_over(int fd, int onto, Dup dup) {
     const int error = errno;
     if (closes)
         after_close(onto, entry);
-    if (result >= 0 && fd != onto)
+    if (result >= 0 && fd != onto) {
         duplicated(fd, onto);
+        given_to_stdio(onto);
+    }
     errno = error;
     return result;
 }
@@ -126,6 +147,7 @@ int fcntl_with(int (*next)(int, int, ...), int fd, int command, void* argument) 
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
         appeared(result);
         duplicated(fd, result);
+        given_to_stdio(result);
     } else if (command == F_SETFL) {
         if (Stream* const stream = find_stream(fd))
             stream->shared->nonblocking.store((reinterpret_cast<uintptr_t>(argument) & O_NONBLOCK) != 0,

@@ -58,9 +58,9 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         const long sent = send_bytes(stream, out, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
         if (sent < 0)
             return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(sent);
-        if (offset != nullptr)
-            *offset += sent;
-        else
+        if (offset != nullptr && put(offset, *offset + sent) < 0)
+            return returned<ssize_t>(-EFAULT);  // sent, as by the kernel
+        if (offset == nullptr)
             lseek(in, sent, SEEK_CUR);
         done += static_cast<size_t>(sent);
         if (sent < got)
@@ -114,20 +114,36 @@ ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags)
     return written;
 }
 
-/// A pipe into a stream: take no more from the pipe than there is room for.
+/// How many bytes the stream takes now.
+size_t room_of(const Stream& stream) {
+    if (!stream.out_in_ring())
+        return kChunk;
+    const uint64_t limit = send_limit(stream);
+    const uint64_t used = stream.writer().in_flight(true);
+    return used < limit ? smaller(kChunk, limit - used) : 0;
+}
+
+/// A pipe into a stream: take no more from the pipe than there is room for, and nothing for a stream that
+/// takes no more, so that what is not sent stays in the pipe.
 ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) {
-    unsigned char chunk[kChunk];
-    size_t room = kChunk;
-    if (stream.out_in_ring()) {
-        const uint64_t limit = send_limit(stream);
-        const uint64_t used = stream.writer().in_flight(true);
-        room = used < limit ? smaller(kChunk, limit - used) : 0;
-    }
-    const bool waits =
-        (flags & SPLICE_F_NONBLOCK) == 0 && stream.shared->nonblocking.load(std::memory_order_relaxed) == 0;
-    if (room == 0 && !waits)
+    // SPLICE_F_NONBLOCK is about the pipe alone, which it makes non-blocking for this call.
+    const uint32_t pipe = sys::ready_now(in, POLLIN);
+    if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
-    const ssize_t got = real::read(in, chunk, smaller(size, room > 0 ? room : kChunk));
+    size_t room = kChunk;
+    while ((pipe & POLLIN) != 0) {
+        const long judged = send_some(stream, out, Buffers(nullptr, 0), 0, 0);
+        if (judged < 0 && judged != -EAGAIN)
+            return returned<ssize_t>(judged);
+        room = room_of(stream);
+        if (room != 0)
+            break;
+        const long waited = await_room(stream, out);
+        if (waited < 0)
+            return returned<ssize_t>(waited);
+    }
+    unsigned char chunk[kChunk];
+    const ssize_t got = real::read(in, chunk, smaller(size, room));
     if (got <= 0)
         return got;
     return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), 0));

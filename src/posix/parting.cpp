@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -22,13 +23,20 @@ constexpr int kRoundsAtTheEnd = 1000;
 namespace {
 
 /// What lay unread in the ring comes back over the kernel lane as soon as the peer's steward has seen to it.
-/// The program may know of the bytes already, and asks without waiting: so give it a moment.
+/// The program may know of the bytes already, and asks without waiting: so give it a moment, as long as they
+/// come. A peer that is stopped, or a buffer that is full, ends that.
 void await_return(int fd, uint64_t unread) {
-    int waiting = 0;
-    for (int round = 0; round < kRounds * 5; ++round) {
+    constexpr int kRoundsWithoutAny = 250;
+    constexpr int kMostRounds = 2500;
+    int before = 0;
+    int without = 0;
+    for (int round = 0; round < kMostRounds && without < kRoundsWithoutAny; ++round) {
+        int waiting = 0;
         if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || static_cast<uint64_t>(waiting) >= unread ||
             (sys::ready_now(fd, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
             return;
+        without = waiting > before ? 0 : without + 1;
+        before = waiting;
         sys::sleep_ns(200'000);
     }
 }
@@ -37,7 +45,18 @@ void await_return(int fd, uint64_t unread) {
 
 namespace {
 
+/// The child of a vfork cannot note in its parent's table that it has put another socket in place of the
+/// stream's already, before the descriptor that it duplicates once more.
+bool was_replaced(const Stream& stream, int fd) {
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return in_borrowed_memory() && stream.cookie != 0 &&
+           sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 && cookie != stream.cookie;
+}
+
 void part(Stream& stream, int fd, Reason reason, bool wanted) {
+    if (was_replaced(stream, fd))
+        return;
     const int error = errno;
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     for (int round = 0;; ++round) {

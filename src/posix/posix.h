@@ -62,5 +62,10 @@ void fault_handlers_forked();
 void forked_in_child();
 /// Whether what a program passed by pointer can be read: the kernel says EFAULT where we would crash.
 bool readable(const void* memory, size_t size);
+/// Writes to a program's memory where the kernel would. @return 0, or -EFAULT.
+template <typename Value> long put(Value* to, const Value& value) {
+    const iovec part{to, sizeof value};
+    return Buffers(&part, 1).copy_out(&value, sizeof value) ? 0 : -EFAULT;
+}
 
 }  // namespace loopfast

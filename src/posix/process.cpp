@@ -4,8 +4,10 @@
 
 #include "policy/policy.h"
 #include "policy/verdict.h"
+#include "posix/jumps.h"
 #include "posix/posix.h"
 #include "posix/rings.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_set.h"
 #include "wait/steward.h"
 
@@ -23,10 +25,13 @@ namespace {
     real::resolve();
     load_policy();
     connect_sets();
+    if (any_opted_in())
+        track_sets();
     connect_steward();
     // pthread_atfork rather than a wrapper around fork: daemon(), forkpty() and others fork inside libc.
     pthread_atfork(before_fork, after_fork_in_parent, forked_in_child);
     resolve_raw();
+    resolve_jumps();
 }
 
 [[gnu::destructor]] void end() {

@@ -10,6 +10,7 @@
 
 #include "base/hidden.h"
 #include "base/log.h"
+#include "link/link.h"
 #include "posix/posix.h"
 #include "wait/blocking.h"
 #include "wait/poll_set.h"
@@ -188,12 +189,23 @@ bool start_carrier(int connection, int kept) {
     return middle > 0 && status == 0;
 }
 
+/// Whether nobody is there any more for what we would send. One that ended only its own half waits for an
+/// answer.
+bool ended_both_ways(Stream& stream, int fd) {
+    const int ready = sys::ready_now(fd, POLLRDHUP);
+    if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+        return false;
+    if ((ready & (POLLHUP | POLLERR)) != 0)
+        return true;
+    const int link = stream.link.load(std::memory_order_relaxed);
+    return stream.their_words().closing.load(std::memory_order_relaxed).equals(kClosingBoth) ||
+           ((link < 0 || hung_up(link)) && !said_that_it_left(stream));
+}
+
 /// Unread bytes of a connection that has ended, where the kernel's buffers take all of them.
 bool pour_over(Stream& stream, int fd, int kept) {
-    const int ready = sys::ready_now(fd, POLLRDHUP);
     int in_kernel = 0;
-    if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0 ||
-        sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
+    if (!ended_both_ways(stream, fd) || sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
         return false;
     static constexpr uint64_t kSurelyFits = 64 * 1024;
     if (stream.reader().available() > kSurelyFits)

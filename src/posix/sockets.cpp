@@ -179,9 +179,11 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     if (how < SHUT_RD || how > SHUT_RDWR)
         return real::shutdown(fd, how);
     const int now = before_shutdown(*stream, fd, how);
+    tell_sets(*stream, 0, SetHooks::kDue);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);
     if (result == 0)
         after_shutdown(*stream, how);
+    tell_sets(*stream, 0, SetHooks::kIfStillDue);  // the kernel wakes its sleepers even where it fails
     return result;
 }
 
@@ -225,6 +227,8 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         socklen_t length = sizeof bytes;
         if (sys::getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) == 0)
             shared.low_water.store(static_cast<uint32_t>(bytes), std::memory_order_relaxed);
+        if (stream.segment && (readiness(stream, fd, Freshness::kRecent) & POLLIN) != 0)
+            tell_sets(stream, POLLIN | POLLRDNORM | POLLPRI | POLLRDBAND, SetHooks::kNow);
         break;
     }
     case SO_SNDBUF:
@@ -309,6 +313,20 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
     return result;
 }
 
+namespace {
+
+/// An error is told once, whoever asks: what a receive finds after it is the end.
+void error_was_told(Stream& stream, const void* value, socklen_t size) {
+    int error = 0;
+    memcpy(&error, value, size < sizeof error ? size : sizeof error);
+    if (error != ECONNRESET && error != EPIPE && error != ETIMEDOUT)
+        return;  // none, or one that the connection survives
+    stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);
+    forget_kernel_readiness(stream);
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
     if (belongs_to_sign(level, name)) [[unlikely]]
         if (Stream* const stream = find_stream(fd)) {
@@ -319,6 +337,9 @@ LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen
     if (result == 0 && level == SOL_TCP && name == TCP_INFO)
         if (Stream* const stream = fused_stream_of(find_stream(fd)))
             correct_tcp_info(*stream, value, *size);
+    if (result == 0 && level == SOL_SOCKET && name == SO_ERROR)
+        if (Stream* const stream = fused_stream_of(find_stream(fd)))
+            error_was_told(*stream, value, *size);
     return result;
 }
 

@@ -111,16 +111,25 @@ ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int
 }
 
 /// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring, and a
-/// connection is begun only once.
-constexpr int kKernelFlags = MSG_OOB | MSG_ERRQUEUE | MSG_FASTOPEN;
+/// connection is begun only once. A flag that means nothing in its direction is no reason to go there.
+constexpr int kKernelReceiveFlags = MSG_OOB | MSG_ERRQUEUE;
+constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN;
 
 /// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
 template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
     if (leaving != 0)
         leave_ring(stream, fd);
     const ssize_t result = call();
+    if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
+        stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
     forget_kernel_readiness(stream);
     return result;
+}
+
+/// A buffer that runs out of the address space: read and write refuse it before they look at anything, where
+/// recv and send move what they can.
+bool runs_out(const void* buffer, size_t size) {
+    return size > kMostBytes && (size > SSIZE_MAX || reinterpret_cast<uintptr_t>(buffer) + size > SSIZE_MAX);
 }
 
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
@@ -137,45 +146,61 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 
 }  // namespace
 
-// The shape of all the wrappers below: no entry, or a stream the kernel still serves, or ours.
-#define LOOPFAST_RECEIVE(size, flags, real_call, our_call)                                           \
-    Stream* const stream = find_stream(fd);                                                          \
-    if (stream == nullptr) [[likely]]                                                                \
-        return real_call;                                                                            \
-    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                    \
-        return by_kernel(*stream, fd, 0, [&] { return real_call; });                                 \
-    if (!stream->fused()) {                                                                          \
-        bool moved;                                                                                  \
-        const ssize_t result = kernel_receive(*stream, fd, flags, moved, [&] { return real_call; }); \
-        if (!moved)                                                                                  \
-            return result;                                                                           \
-    }                                                                                                \
-    return our_call
+// The shape of all the wrappers below: no entry, and the real function is called; or a stream, which the
+// kernel still serves or we do. What belongs to streams stands in a function of its own, so that a call on
+// any other descriptor looks into the table, jumps on, and does not so much as save a register.
+#define LOOPFAST_UNPACK(...) __VA_ARGS__
 
-#define LOOPFAST_SEND(size, flags, real_call, our_call)                                          \
-    Stream* const stream = find_stream(fd);                                                      \
-    if (stream == nullptr) [[likely]]                                                            \
-        return real_call;                                                                        \
-    if (((flags)&kKernelFlags) != 0) [[unlikely]]                                                \
-        return by_kernel(*stream, fd, (flags)&MSG_OOB, [&] { return real_call; });               \
-    if (!stream->fused()) {                                                                      \
-        bool moved;                                                                              \
-        const ssize_t result = kernel_send(*stream, fd, size, flags, moved, [&] { return real_call; }); \
-        if (!moved)                                                                              \
-            return result;                                                                       \
-    }                                                                                            \
-    return our_call
+#define LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call)                            \
+    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
+        if (((flags)&kKernelReceiveFlags) != 0) [[unlikely]]                                                \
+            return by_kernel(stream, fd, 0, [&] { return real::name arguments; });                          \
+        if (!stream.fused()) {                                                                              \
+            bool moved;                                                                                     \
+            const ssize_t result =                                                                          \
+                kernel_receive(stream, fd, flags, moved, [&] { return real::name arguments; });             \
+            if (!moved)                                                                                     \
+                return result;                                                                              \
+        }                                                                                                   \
+        return our_call;                                                                                    \
+    }
 
-LOOPFAST_PUBLIC ssize_t read(int fd, void* buffer, size_t size) {
-    // A read of nothing neither waits nor fails; a recv of nothing does.
-    LOOPFAST_RECEIVE(size, 0, real::read(fd, buffer, size),
-                     size == 0 ? 0 : receive_one(*stream, fd, buffer, size, 0));
-}
+#define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
+    static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
+        if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
+            return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
+        if (!stream.fused()) {                                                                              \
+            bool moved;                                                                                     \
+            const ssize_t result =                                                                          \
+                kernel_send(stream, fd, size, flags, moved, [&] { return real::name arguments; });          \
+            if (!moved)                                                                                     \
+                return result;                                                                              \
+        }                                                                                                   \
+        return our_call;                                                                                    \
+    }
 
-LOOPFAST_PUBLIC ssize_t recv(int fd, void* buffer, size_t size, int flags) {
-    LOOPFAST_RECEIVE(size, flags, real::recv(fd, buffer, size, flags),
-                     receive_one(*stream, fd, buffer, size, flags));
-}
+#define LOOPFAST_PASS_ON(name, arguments)   \
+    Stream* const stream = find_stream(fd); \
+    if (stream == nullptr) [[likely]]       \
+        return real::name arguments;        \
+    return name##_on_stream(*stream, LOOPFAST_UNPACK arguments)
+
+#define LOOPFAST_RECEIVE(name, parameters, arguments, flags, our_call)       \
+    LOOPFAST_RECEIVE_ON_STREAM(name, parameters, arguments, flags, our_call) \
+    LOOPFAST_PUBLIC ssize_t name parameters { LOOPFAST_PASS_ON(name, arguments); }
+
+#define LOOPFAST_SEND(name, parameters, arguments, size, flags, our_call)       \
+    LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call) \
+    LOOPFAST_PUBLIC ssize_t name parameters { LOOPFAST_PASS_ON(name, arguments); }
+
+// A read of nothing neither waits nor fails; a recv of nothing does.
+LOOPFAST_RECEIVE(read, (int fd, void* buffer, size_t size), (fd, buffer, size), 0,
+                 size == 0                ? 0
+                 : runs_out(buffer, size) ? returned<ssize_t>(-EFAULT)
+                                          : receive_one(stream, fd, buffer, size, 0))
+
+LOOPFAST_RECEIVE(recv, (int fd, void* buffer, size_t size, int flags), (fd, buffer, size, flags), flags,
+                 receive_one(stream, fd, buffer, size, flags))
 
 namespace {
 
@@ -203,20 +228,16 @@ long judge_name(const void* address, socklen_t length) {
 
 }  // namespace
 
-LOOPFAST_PUBLIC ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
-                                 socklen_t* length) {
-    LOOPFAST_RECEIVE(size, flags, real::recvfrom(fd, buffer, size, flags, address, length),
-                     without_name(receive_one(*stream, fd, buffer, size, flags), address, length));
-}
+LOOPFAST_RECEIVE(recvfrom,
+                 (int fd, void* buffer, size_t size, int flags, sockaddr* address, socklen_t* length),
+                 (fd, buffer, size, flags, address, length), flags,
+                 without_name(receive_one(stream, fd, buffer, size, flags), address, length))
 
-LOOPFAST_PUBLIC ssize_t write(int fd, const void* buffer, size_t size) {
-    LOOPFAST_SEND(size, 0, real::write(fd, buffer, size), send_one(*stream, fd, buffer, size, 0));
-}
+LOOPFAST_SEND(write, (int fd, const void* buffer, size_t size), (fd, buffer, size), size, 0,
+              runs_out(buffer, size) ? returned<ssize_t>(-EFAULT) : send_one(stream, fd, buffer, size, 0))
 
-LOOPFAST_PUBLIC ssize_t send(int fd, const void* buffer, size_t size, int flags) {
-    LOOPFAST_SEND(size, flags, real::send(fd, buffer, size, flags),
-                  send_one(*stream, fd, buffer, size, flags));
-}
+LOOPFAST_SEND(send, (int fd, const void* buffer, size_t size, int flags), (fd, buffer, size, flags), size,
+              flags, send_one(stream, fd, buffer, size, flags))
 
 namespace {
 
@@ -229,11 +250,10 @@ ssize_t sendto_stream(Stream& stream, int fd, const void* buffer, size_t size, i
 
 }  // namespace
 
-LOOPFAST_PUBLIC ssize_t sendto(int fd, const void* buffer, size_t size, int flags, const sockaddr* address,
-                               socklen_t length) {
-    LOOPFAST_SEND(size, flags, real::sendto(fd, buffer, size, flags, address, length),
-                  sendto_stream(*stream, fd, buffer, size, flags, address, length));
-}
+LOOPFAST_SEND(sendto,
+              (int fd, const void* buffer, size_t size, int flags, const sockaddr* address, socklen_t length),
+              (fd, buffer, size, flags, address, length), size, flags,
+              sendto_stream(stream, fd, buffer, size, flags, address, length))
 
 namespace {
 
@@ -268,14 +288,11 @@ ssize_t writev_stream(Stream& stream, int fd, const iovec* parts, int count, int
 
 }  // namespace
 
-LOOPFAST_PUBLIC ssize_t readv(int fd, const iovec* parts, int count) {
-    LOOPFAST_RECEIVE(0, 0, real::readv(fd, parts, count), readv_stream(*stream, fd, parts, count, 0));
-}
+LOOPFAST_RECEIVE(readv, (int fd, const iovec* parts, int count), (fd, parts, count), 0,
+                 readv_stream(stream, fd, parts, count, 0))
 
-LOOPFAST_PUBLIC ssize_t writev(int fd, const iovec* parts, int count) {
-    LOOPFAST_SEND(roughly(parts, count), 0, real::writev(fd, parts, count),
-                  writev_stream(*stream, fd, parts, count, 0));
-}
+LOOPFAST_SEND(writev, (int fd, const iovec* parts, int count), (fd, parts, count), roughly(parts, count), 0,
+              writev_stream(stream, fd, parts, count, 0))
 
 // A socket has no offset: with -1 these are readv and writev with flags, with anything else ESPIPE, which
 // the kernel says best. The flags here are those that it accepts on a socket, whether they mean anything
@@ -284,20 +301,23 @@ LOOPFAST_PUBLIC ssize_t writev(int fd, const iovec* parts, int count) {
 #define RWF_NOAPPEND 0x20
 #endif
 static constexpr int kSocketFlags = RWF_NOWAIT | RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND | RWF_NOAPPEND;
+static int message_flags(int flags) { return (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0; }
+LOOPFAST_RECEIVE_ON_STREAM(preadv2, (int fd, const iovec* parts, int count, off_t offset, int flags),
+                           (fd, parts, count, offset, flags), message_flags(flags),
+                           readv_stream(stream, fd, parts, count, message_flags(flags)))
 LOOPFAST_PUBLIC ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags) {
     if (offset != -1 || (flags & ~kSocketFlags) != 0)
         return real::preadv2(fd, parts, count, offset, flags);
-    const int message_flags = (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
-    LOOPFAST_RECEIVE(0, message_flags, real::preadv2(fd, parts, count, offset, flags),
-                     readv_stream(*stream, fd, parts, count, message_flags));
+    LOOPFAST_PASS_ON(preadv2, (fd, parts, count, offset, flags));
 }
 
+LOOPFAST_SEND_ON_STREAM(pwritev2, (int fd, const iovec* parts, int count, off_t offset, int flags),
+                        (fd, parts, count, offset, flags), roughly(parts, count), message_flags(flags),
+                        writev_stream(stream, fd, parts, count, message_flags(flags)))
 LOOPFAST_PUBLIC ssize_t pwritev2(int fd, const iovec* parts, int count, off_t offset, int flags) {
     if (offset != -1 || (flags & ~kSocketFlags) != 0)
         return real::pwritev2(fd, parts, count, offset, flags);
-    const int message_flags = (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
-    LOOPFAST_SEND(roughly(parts, count), message_flags, real::pwritev2(fd, parts, count, offset, flags),
-                  writev_stream(*stream, fd, parts, count, message_flags));
+    LOOPFAST_PASS_ON(pwritev2, (fd, parts, count, offset, flags));
 }
 LOOPFAST_PUBLIC ssize_t preadv64v2(int fd, const iovec* parts, int count, off64_t offset, int flags) {
     return preadv2(fd, parts, count, offset, flags);
@@ -317,11 +337,15 @@ ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
-        // What the kernel reports of a TCP socket: no name, no control data.
+        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the
+        // bytes have been taken all the same.
+        msghdr told = *message;
         if (message->msg_name != nullptr)
-            message->msg_namelen = 0;
-        message->msg_controllen = 0;
-        message->msg_flags = flags & MSG_CMSG_CLOEXEC;
+            told.msg_namelen = 0;
+        told.msg_controllen = 0;
+        told.msg_flags = flags & MSG_CMSG_CLOEXEC;
+        if (put(message, told) < 0) [[unlikely]]
+            return returned<ssize_t>(-EFAULT);
     }
     return result;
 }
@@ -332,7 +356,8 @@ long judge_control(int fd, const msghdr& message) {
     empty.msg_control = message.msg_control;
     empty.msg_controllen = message.msg_controllen;
     const long result = sys::sendmsg(fd, &empty, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return result == -EINVAL || result == -EPERM || result == -EFAULT || result == -ENOBUFS ? result : 0;
+    // EPIPE is for the call itself to find, with its signal; any other error was told by this look.
+    return result >= 0 || result == -EAGAIN || result == -EPIPE ? 0 : result;
 }
 
 ssize_t sendmsg_stream(Stream& stream, int fd, const msghdr* message, int flags) {
@@ -368,10 +393,8 @@ size_t roughly(const msghdr* message) {
 
 }  // namespace
 
-LOOPFAST_PUBLIC ssize_t recvmsg(int fd, msghdr* message, int flags) {
-    LOOPFAST_RECEIVE(0, flags, real::recvmsg(fd, message, flags),
-                     recvmsg_stream(*stream, fd, message, flags));
-}
+LOOPFAST_RECEIVE(recvmsg, (int fd, msghdr* message, int flags), (fd, message, flags), flags,
+                 recvmsg_stream(stream, fd, message, flags))
 
 namespace {
 
@@ -400,14 +423,15 @@ void leave_what_is_passed(const msghdr* message) {
 
 }  // namespace
 
+LOOPFAST_SEND_ON_STREAM(sendmsg, (int fd, const msghdr* message, int flags), (fd, message, flags),
+                        roughly(message), flags, sendmsg_stream(stream, fd, message, flags))
 LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
     if (had_streams() && readable(message, sizeof *message) && message->msg_controllen != 0) [[unlikely]] {
         const int error = errno;
         leave_what_is_passed(message);
         errno = error;
     }
-    LOOPFAST_SEND(roughly(message), flags, real::sendmsg(fd, message, flags),
-                  sendmsg_stream(*stream, fd, message, flags));
+    LOOPFAST_PASS_ON(sendmsg, (fd, message, flags));
 }
 
 LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
@@ -428,13 +452,15 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;
-        messages[done++].msg_len = static_cast<unsigned>(result);
+        if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
+            return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
+        ++done;
         if ((flags & MSG_WAITFORONE) != 0)
             flags |= MSG_DONTWAIT;
         if (timeout != nullptr) {
             const int64_t left = time_left(deadline);
-            timeout->tv_sec = left / 1'000'000'000LL;
-            timeout->tv_nsec = left % 1'000'000'000LL;
+            if (put(timeout, timespec{left / 1'000'000'000LL, left % 1'000'000'000LL}) < 0) [[unlikely]]
+                return returned<int>(-EFAULT);
             if (left == 0)
                 break;
         }
@@ -452,7 +478,8 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;
-        messages[done].msg_len = static_cast<unsigned>(result);
+        if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
+            return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
     }
     return static_cast<int>(done);
 }

@@ -8,7 +8,9 @@
 #include "base/clock.h"
 #include "base/copy.h"
 #include "base/hidden.h"
+#include "base/ticks.h"
 #include "posix/posix.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_set.h"
 #include "wait/poll_set.h"
 
@@ -45,14 +47,25 @@ bool allowed(nfds_t count) {
     return ::getrlimit(RLIMIT_NOFILE, &limit) != 0 || count <= limit.rlim_cur;
 }
 
+/// The kernel reads all entries at the beginning and writes all answers at the end. One of each page is
+/// tried.
+bool writable(pollfd* fds, nfds_t count) {
+    constexpr nfds_t kInAPage = 4096 / sizeof(pollfd);
+    for (nfds_t i = 0; i < count; i += kInAPage)
+        if (loopfast_copy(&fds[i].revents, &fds[i].revents, sizeof fds[i].revents) != 0)
+            return false;
+    return count == 0 ||
+           loopfast_copy(&fds[count - 1].revents, &fds[count - 1].revents, sizeof fds[0].revents) == 0;
+}
+
 template <typename Kernel>
 int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, Kernel kernel) {
-    if (no_streams())
-        return kernel();
     if (count > kFewPolled && !allowed(count))
         return returned<int>(-EINVAL);
     if (!readable(fds, count * sizeof *fds) || !any_entry(fds, count))
         return kernel();
+    if (!writable(fds, count)) [[unlikely]]
+        return returned<int>(-EFAULT);
     for (;;) {
         if (poll_needs_us(fds, count))
             return returned<int>(poll_streams(fds, count, timeout, mask));
@@ -67,14 +80,17 @@ int poll_with(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, 
 
 }  // namespace
 
-LOOPFAST_PUBLIC int poll(pollfd* fds, nfds_t count, int timeout) {
+static __attribute__((noinline)) int poll_with_streams(pollfd* fds, nfds_t count, int timeout) {
     return poll_with(fds, count, from_milliseconds(timeout), nullptr,
                      [&] { return real::poll(fds, count, timeout); });
+}
+LOOPFAST_PUBLIC int poll(pollfd* fds, nfds_t count, int timeout) {
+    return no_streams() ? real::poll(fds, count, timeout) : poll_with_streams(fds, count, timeout);
 }
 
 LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
     const int64_t duration = from_timespec(timeout);
-    if (duration < 0)
+    if (duration < 0 || no_streams())
         return real::ppoll(fds, count, timeout, mask);
     return poll_with(fds, count, duration, mask, [&] { return real::ppoll(fds, count, timeout, mask); });
 }
@@ -117,6 +133,7 @@ public:
                 sys::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
             if (sys::mmap_failed(mapped)) {
                 size_ = 0;
+                has_memory_ = false;
                 return;
             }
             memory = static_cast<unsigned long*>(mapped);
@@ -139,6 +156,7 @@ public:
     SelectSets& operator=(const SelectSets&) = delete;
 
     bool good() const { return good_; }
+    bool has_memory() const { return has_memory_; }
     bool test(int set, int fd) const { return (word(set, fd) >> (static_cast<size_t>(fd) % kBits) & 1) != 0; }
     void clear(int set, int fd) { word(set, fd) &= ~(1UL << (static_cast<size_t>(fd) % kBits)); }
     bool give_back() {
@@ -160,6 +178,7 @@ private:
     size_t bytes_;
     size_t size_ = 0;
     bool good_ = false;
+    bool has_memory_ = true;
     unsigned long small_[kSets * kMostSelected / kBits];
     pollfd small_fds_[kMostSelected];
 
@@ -167,7 +186,7 @@ public:
     pollfd* fds = small_fds_;
 };
 
-/// How many descriptors the kernel has room for at present: it looks at no more bits of a set.
+/// How many descriptors the kernel has room for at present: it looks at no more bits of a set. 0: not known.
 int most_selectable() {
     char text[2048];
     const auto fd =
@@ -175,7 +194,9 @@ int most_selectable() {
     const long size = fd >= 0 ? sys::read(fd, text, sizeof text - 1) : 0;
     if (fd >= 0)
         sys::close(fd);
-    text[size > 0 ? size : 0] = 0;
+    if (size <= 0)
+        return 0;
+    text[size] = 0;
     const char* const line = strstr(text, "FDSize:");
     const auto known = static_cast<int>(line != nullptr ? strtol(line + 7, nullptr, 10) : 0);
     return known > kMostSelected ? known : kMostSelected;
@@ -188,9 +209,13 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
                    const sigset_t* mask) {
     if (count > kMostSelected) {
         const int most = most_selectable();
+        if (most == 0)
+            return -ENOMEM;  // the kernel says so where it has no memory for its part
         count = count < most ? count : most;
     }
     SelectSets sets(count, reading, writing, except);
+    if (!sets.has_memory())
+        return -ENOMEM;
     if (!sets.good())
         return kNotOurs;
     pollfd* const fds = sets.fds;
@@ -280,8 +305,8 @@ LOOPFAST_PUBLIC int select(int count, fd_set* reading, fd_set* writing, fd_set* 
         return real::select(count, reading, writing, except, timeout);
     if (timeout != nullptr && duration != kForever) {  // Linux says what is left
         const int64_t left = time_left(deadline);
-        timeout->tv_sec = left / 1'000'000'000LL;
-        timeout->tv_usec = left % 1'000'000'000LL / 1000;
+        // One that cannot be written is left alone, as the kernel leaves it: programs have such constants.
+        put(timeout, timeval{left / 1'000'000'000LL, left % 1'000'000'000LL / 1000});
     }
     return returned<int>(result);
 }
@@ -302,7 +327,7 @@ namespace {
 int new_set(int fd) {
     if (fd >= 0) {
         appeared(fd);
-        make_set(fd);
+        set_appeared(fd);
     }
     return fd;
 }
@@ -315,10 +340,14 @@ LOOPFAST_PUBLIC int epoll_create1(int flags) noexcept { return new_set(real::epo
 LOOPFAST_PUBLIC int epoll_ctl(int set_fd, int operation, int fd, epoll_event* event) noexcept {
     if (is_hidden(fd)) [[unlikely]]
         return returned<int>(-EBADF);
-    EpollSet* const set = find_set(set_fd);
-    if (set == nullptr)
-        return real::epoll_ctl(set_fd, operation, fd, event);
-    return returned<int>(set->control(set_fd, operation, fd, event));
+    if (EpollSet* const set = find_set(set_fd))
+        return returned<int>(set->control(set_fd, operation, fd, event));
+    if (sets_are_tracked()) [[unlikely]]
+        return returned<int>(control_unknown_set(set_fd, operation, fd, event));
+    const int result = real::epoll_ctl(set_fd, operation, fd, event);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        late->take_in(set_fd);
+    return result;
 }
 
 namespace {
@@ -341,25 +370,71 @@ int wait_in_set(EpollSet& set, int set_fd, epoll_event* events, int capacity, in
 
 }  // namespace
 
+namespace {
+
+/// How long ago that was, by the processor's counter, whose pace is looked up now: this is needed once in a
+/// process's life at most.
+int64_t nanoseconds_since(uint64_t begin) {
+    const uint64_t now = ticks();
+    const int64_t time = now_ns();
+    sys::sleep_ns(1'000'000);
+    const uint64_t more = ticks() - now;
+    const double pace = more == 0 ? 0 : static_cast<double>(now_ns() - time) / static_cast<double>(more);
+    return static_cast<int64_t>(static_cast<double>(now - begin) * pace);
+}
+
+/// A wait of which no account was kept is over, and by now its set is known.
+[[gnu::noinline]] int wait_on(EpollSet& set, int set_fd, epoll_event* events, int capacity, int64_t timeout,
+                              const sigset_t* mask, uint64_t begin, int count) {
+    const int error = errno;
+    const int kept = set.came_late(set_fd, events, count);
+    errno = error;
+    if (kept == count || kept != 0)
+        return kept;
+    if (timeout > 0 && timeout != kForever) {
+        const int64_t left = timeout - nanoseconds_since(begin);
+        timeout = left > 0 ? left : 0;
+    }
+    return wait_in_set(set, set_fd, events, capacity, timeout, mask);
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, int timeout,
                                 const sigset_t* mask) {
-    EpollSet* const set = find_set(set_fd);
-    if (set == nullptr)
-        return real::epoll_pwait(set_fd, events, capacity, timeout, mask);
-    return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
+    if (EpollSet* const set = find_set(set_fd))
+        return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_pwait(set_fd, events, capacity, timeout, mask);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), mask, begin, count);
+    return count;
 }
 
 LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, int timeout) {
-    return epoll_pwait(set_fd, events, capacity, timeout, nullptr);
+    if (EpollSet* const set = find_set(set_fd))
+        return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), nullptr);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_wait(set_fd, events, capacity, timeout);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), nullptr, begin, count);
+    return count;
 }
 
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
                                  const sigset_t* mask) {
+    // Where it cannot be read the real function says so.
+    const int64_t duration = !had_streams() || readable(timeout, timeout != nullptr ? sizeof *timeout : 0)
+                                 ? from_timespec(timeout)
+                                 : -1;
     EpollSet* const set = find_set(set_fd);
-    const int64_t duration = from_timespec(timeout);
-    if (set == nullptr || duration < 0)
-        return real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
-    return wait_in_set(*set, set_fd, events, capacity, duration, mask);
+    if (set != nullptr && duration >= 0)
+        return wait_in_set(*set, set_fd, events, capacity, duration, mask);
+    const uint64_t begin = ticks();
+    const int count = real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
+    if (EpollSet* const late = find_set(set_fd); late != nullptr && duration >= 0) [[unlikely]]
+        return wait_on(*late, set_fd, events, capacity, duration, mask, begin, count);
+    return count;
 }
 
 }  // namespace loopfast

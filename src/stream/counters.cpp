@@ -1,6 +1,7 @@
 // See counters.h.
 #include "stream/counters.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/errqueue.h>
 #include <linux/sockios.h>
@@ -34,22 +35,35 @@ bool tcp_info_of(int fd, tcp_info& info) {
            size >= offsetof(tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
 }
 
-int option_of(int fd, int level, int name, int unknown = 0) {
-    int value = 0;
+/// An option that this kernel may not have. @return false when it has it and does not tell.
+bool option_of(int fd, int level, int name, int& value) {
     socklen_t size = sizeof value;
-    return sys::getsockopt(fd, level, name, &value, &size) == 0 ? value : unknown;
+    const int unknown = value;
+    const int result = sys::getsockopt(fd, level, name, &value, &size);
+    if (result != 0)
+        value = unknown;
+    return result == 0 || result == -ENOPROTOOPT || result == -EOPNOTSUPP || result == -EINVAL;
+}
+
+/// It is not set, for certain.
+bool is_off(int fd, int level, int name, int off = 0) {
+    int value = off;
+    return option_of(fd, level, name, value) && value == off;
 }
 
 void set_option(int fd, int level, int name, int value) {
-    sys::setsockopt(fd, level, name, &value, sizeof value);
+    sys::insisting([&] { return sys::setsockopt(fd, level, name, &value, sizeof value); });
 }
 
-int64_t timeout_of(int fd, int name) {
+bool timeout_of(int fd, int name, int64_t& timeout) {
     timeval value{};
     socklen_t size = sizeof value;
-    if (sys::getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0 || (value.tv_sec == 0 && value.tv_usec == 0))
-        return kForever;
-    return value.tv_sec * 1'000'000'000LL + value.tv_usec * 1000LL;
+    if (sys::getsockopt(fd, SOL_SOCKET, name, &value, &size) < 0)
+        return false;
+    timeout = value.tv_sec == 0 && value.tv_usec == 0
+                  ? kForever
+                  : value.tv_sec * 1'000'000'000LL + value.tv_usec * 1000LL;
+    return true;
 }
 
 }  // namespace
@@ -58,11 +72,14 @@ bool sent_count_agrees(const Stream& stream, int fd) {
     int unsent = 0;
     sys::ioctl(fd, SIOCOUTQNSD, &unsent);
     if (unsent > 0) {
-        const int no_delay = option_of(fd, SOL_TCP, TCP_NODELAY);
+        int no_delay = 0;
+        int cork = 0;
+        if (!option_of(fd, SOL_TCP, TCP_NODELAY, no_delay) || !option_of(fd, SOL_TCP, TCP_CORK, cork))
+            return false;
         set_option(fd, SOL_TCP, TCP_NODELAY, 1);  // this alone sends what waits
         if (no_delay == 0)
             set_option(fd, SOL_TCP, TCP_NODELAY, 0);
-        if (option_of(fd, SOL_TCP, TCP_CORK) != 0) {
+        if (cork != 0) {
             set_option(fd, SOL_TCP, TCP_CORK, 0);
             set_option(fd, SOL_TCP, TCP_CORK, 1);
         }
@@ -114,30 +131,38 @@ bool received_at_least(int fd, uint64_t count) {
 bool needs_kernel(int fd) {
     char protocol[16] = {};
     socklen_t size = sizeof protocol;
-    const bool upper_protocol =
-        sys::getsockopt(fd, SOL_TCP, TCP_ULP, protocol, &size) == 0 && size > 0 && protocol[0] != 0;
+    const int told = sys::getsockopt(fd, SOL_TCP, TCP_ULP, protocol, &size);
+    const bool upper_protocol = told == 0 ? size > 0 && protocol[0] != 0 : told != -ENOPROTOOPT;
     const int status = sys::fcntl(fd, F_GETFL);
     return upper_protocol || (status >= 0 && (status & O_ASYNC) != 0) ||
-           option_of(fd, SOL_SOCKET, SO_ZEROCOPY) != 0 || option_of(fd, SOL_SOCKET, SO_OOBINLINE) != 0 ||
-           option_of(fd, SOL_SOCKET, SO_PEEK_OFF, -1) >= 0 || option_of(fd, SOL_TCP, TCP_INQ) != 0 ||
-           option_of(fd, SOL_SOCKET, SO_TIMESTAMP) != 0 || option_of(fd, SOL_SOCKET, SO_TIMESTAMPNS) != 0 ||
-           option_of(fd, SOL_SOCKET, SO_TIMESTAMPING) != 0;
+           !is_off(fd, SOL_SOCKET, SO_ZEROCOPY) || !is_off(fd, SOL_SOCKET, SO_OOBINLINE) ||
+           !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) || !is_off(fd, SOL_TCP, TCP_INQ) ||
+           !is_off(fd, SOL_SOCKET, SO_TIMESTAMP) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMPNS) ||
+           !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING);
 }
 
-void read_options(Stream& stream, int fd) {
+bool read_options(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
-    shared.receive_timeout.store(timeout_of(fd, SO_RCVTIMEO), std::memory_order_relaxed);
-    shared.send_timeout.store(timeout_of(fd, SO_SNDTIMEO), std::memory_order_relaxed);
-    shared.low_water.store(static_cast<uint32_t>(option_of(fd, SOL_SOCKET, SO_RCVLOWAT)),
-                           std::memory_order_relaxed);
+    int64_t receive_timeout;
+    int64_t send_timeout;
+    int low_water = 0;
+    int locked = 0;
+    // A timeout that is not known would be a call that never ends.
+    if (!timeout_of(fd, SO_RCVTIMEO, receive_timeout) || !timeout_of(fd, SO_SNDTIMEO, send_timeout) ||
+        !option_of(fd, SOL_SOCKET, SO_RCVLOWAT, low_water) || !option_of(fd, SOL_SOCKET, SO_BUF_LOCK, locked))
+        return false;
+    shared.receive_timeout.store(receive_timeout, std::memory_order_relaxed);
+    shared.send_timeout.store(send_timeout, std::memory_order_relaxed);
+    shared.low_water.store(static_cast<uint32_t>(low_water), std::memory_order_relaxed);
     const int status = sys::fcntl(fd, F_GETFL);
     shared.nonblocking.store(status >= 0 && (status & O_NONBLOCK) != 0, std::memory_order_relaxed);
     // Sizes that were set before the socket was known here; since Linux 5.14 the kernel tells.
     constexpr int kSendLocked = 1;
     constexpr int kReceiveLocked = 2;
-    const int locked = option_of(fd, SOL_SOCKET, SO_BUF_LOCK);
     const auto size_of = [&](bool set, int name) {
-        const int size = set ? option_of(fd, SOL_SOCKET, name) : 0;
+        int size = 0;
+        if (set)
+            option_of(fd, SOL_SOCKET, name, size);
         return size > 0 ? static_cast<uint64_t>(size) : kDefaultPart;
     };
     if (shared.send_size.load(std::memory_order_relaxed) == 0)
@@ -145,6 +170,7 @@ void read_options(Stream& stream, int fd) {
     if (shared.receive_size.load(std::memory_order_relaxed) == 0)
         shared.receive_size.store(size_of((locked & kReceiveLocked) != 0, SO_RCVBUF),
                                   std::memory_order_relaxed);
+    return true;
 }
 
 }  // namespace loopfast

@@ -11,13 +11,15 @@ namespace loopfast {
 bool sent_count_agrees(const Stream& stream, int fd);
 /// All that was taken from this socket was taken through us.
 bool received_count_agrees(const Stream& stream, int fd);
-/// The first `count` bytes that the kernel received have been taken out, by whomever.
+/// The bytes that the kernel received; 0 also where it does not say.
 uint64_t received_by_kernel(int fd);
+/// The first `count` bytes that the kernel received have been taken out, by whomever.
 bool received_at_least(int fd, uint64_t count);
 
-/// A socket option is in use whose effect only the kernel can give.
+/// A socket option is in use whose effect only the kernel can give, or it cannot be told.
 bool needs_kernel(int fd);
-/// Reads the options that the ring has to obey (timeouts, sizes, low-water mark, O_NONBLOCK).
-void read_options(Stream& stream, int fd);
+/// Reads the options that the ring has to obey (timeouts, sizes, low-water mark, O_NONBLOCK). @return false
+/// when the kernel does not tell them now.
+bool read_options(Stream& stream, int fd);
 
 }  // namespace loopfast

@@ -73,6 +73,8 @@ bool eligible(Stream& stream, int fd) {
         reason = Reason::kNotLocal;
     else if (needs_kernel(fd))
         reason = Reason::kOption;
+    else if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
+        reason = Reason::kLimit;
     else
         reason = forbidden(stream, fd);
     if (reason != Reason::kNone)
@@ -123,13 +125,14 @@ bool publish_cut(Stream& stream, int fd) {
 }
 
 /// A setup begins, at a call of the program. What is read here once is kept up to date by the program's own
-/// calls, so the steward, who may come on top of one of them, has no need to ask.
-void begin_setup(Stream& stream, int fd) {
+/// calls, so the steward, who may come on top of one of them, has no need to ask. @return false when the kernel
+/// does not answer.
+bool begin_setup(Stream& stream, int fd) {
     stream.cookie = cookie_of(fd);
     stream.led_calls.store(0, std::memory_order_relaxed);
     stream.setup_from = stream.shared->kernel_out.load(std::memory_order_relaxed) +
                         stream.shared->kernel_in.load(std::memory_order_relaxed);
-    read_options(stream, fd);
+    return stream.cookie != 0 && read_options(stream, fd);
 }
 
 /// The steward goes on from here.
@@ -182,7 +185,10 @@ void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold) {
     }
     // The connector has hardly had the time to offer, and the program waits for its connection: the steward
     // looks in a moment.
-    begin_setup(stream, fd);
+    if (!begin_setup(stream, fd)) {
+        refuse(stream, Reason::kLimit);
+        return;
+    }
     stream.look_due.store(true, std::memory_order_relaxed);
     accompany(stream, -1);
     if (in_setup(stream))
@@ -204,7 +210,10 @@ void offer(Stream& stream, int fd) {
         refuse(stream, stream.offer.exchange(-1) == -2 ? Reason::kRestricted : Reason::kLimit);
         return;
     }
-    begin_setup(stream, fd);
+    if (!begin_setup(stream, fd)) {
+        refuse(stream, Reason::kLimit);
+        return;
+    }
     stream.offer_made = now_ns();
     stream.shared->reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
     stream.shared->state.store(State::kOffered, std::memory_order_seq_cst);
@@ -303,8 +312,11 @@ bool look(Stream& stream, int fd) {
     case Found::kYes:
         break;
     }
-    if (stream.threshold != 0)
-        begin_setup(stream, fd);  // else it was at the beginning
+    if (stream.threshold != 0 && !begin_setup(stream, fd)) {  // else it was at the beginning
+        close_hidden(link);
+        refuse(stream, Reason::kLimit);
+        return true;
+    }
     Reason reason;
     if (!greet(stream, fd, link, reason)) {
         close_hidden(link);
@@ -326,7 +338,7 @@ bool send_segment(Stream& stream, int fd) {
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
     install(stream, segment, link);
     const bool sent = show_sign(stream, fd) &&
-                      send_message(link, message_of(kProposal, stream.peer_cookie, cookie_of(fd)), memory);
+                      send_message(link, message_of(kProposal, stream.peer_cookie, stream.cookie), memory);
     sys::close(memory);
     if (sent)
         return true;
@@ -445,7 +457,10 @@ void after_kernel_call(Stream& stream, int fd) {
             now_ns() - stream.offer_made > kOfferTime) {
             SetupScope scope(stream, fd);
             if (scope.entered() && stream.state() == State::kOffered)
-                refuse(stream, Reason::kPeerNotOptedIn);
+                refuse(stream,
+                       shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kLimit)
+                           ? Reason::kLimit
+                           : Reason::kPeerNotOptedIn);
         }
         return;
     }
@@ -516,6 +531,10 @@ void advance(Stream& stream, int fd) {
         return stream.shared->out_lane.load(std::memory_order_acquire) != Lane::kKernel;
     };
     if (moved())
+        return;
+    // Not yet confirmed: most calls of an acceptor that waits for it end here, without a setup.
+    if (stream.role == Role::kAcceptor && !stream.link_down.load(std::memory_order_relaxed) &&
+        stream.segment && !stream.segment.segment->side[0].confirmed.load(std::memory_order_relaxed).is_set())
         return;
     SetupScope scope(stream, fd);
     if (!scope.entered() || moved() || !stream.segment)

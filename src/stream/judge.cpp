@@ -15,8 +15,14 @@ Judgement judge_stream(Stream& stream, int fd, bool fresh) {
     if (stream.cgroup == 0 && cgroups_matter()) {
         SocketFacts facts{};
         const SharedHalf& shared = *stream.shared;
-        if (look_up_socket(shared.local, shared.remote, facts))
-            stream.cgroup = facts.cgroup;
+        bool told = false;
+        // Once for what is about to be fused: it can stay where it is. What is fused leaves if it cannot be
+        // told whose it is.
+        for (int attempt = 0; !told && attempt < (fresh ? 1 : 20); ++attempt)
+            told = look_up_socket(shared.local, shared.remote, facts);
+        if (!told)
+            return {Reason::kLimit, remember_objection("the control group of the socket is not told"), 0};
+        stream.cgroup = facts.cgroup;
     }
     return judge(fd, stream.cgroup, fresh);
 }

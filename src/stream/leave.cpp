@@ -65,7 +65,9 @@ bool take_back(Stream& stream, int fd) {
     uint64_t left = unread.available();
     if (left > stream.segment.capacity)
         return true;  // nonsense: there is nothing that could be sent for it
-    for (;;) {
+    // Nor does one that shows it byte by byte: an honest one's come in so many pieces, or the kernel is full.
+    constexpr int kMostPieces = 1024;
+    for (int piece = 0; piece < kMostPieces; ++piece) {
         unsigned char chunk[16384];
         const iovec part{chunk, sizeof chunk};
         Buffers to(&part, 1);
@@ -89,6 +91,7 @@ bool take_back(Stream& stream, int fd) {
         unread.read(nullptr, static_cast<size_t>(sent), RingReader::kConsume);
         left -= static_cast<uint64_t>(sent);
     }
+    return left == 0;
 }
 
 /// Whether `who` turned away from the direction before the other side did.
@@ -102,7 +105,9 @@ bool first_to_turn_away(Direction& direction, uint64_t who) {
 
 bool return_to_kernel(Stream& stream, int fd) {
     FamilyLock& lock = stream.shared->send_lock;
-    if (!lock.lock())
+    // In a handler on top of a section, which may be what the lock's owner waits for: later, if it is not
+    // free.
+    if (held_locks != 0 ? lock.try_lock() != FamilyLock::Taken::kYes : !lock.lock())
         return false;
     const bool done = !stream.segment || !stream.out_in_ring() || take_back(stream, fd);
     lock.unlock();
@@ -121,8 +126,7 @@ namespace {
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
 bool leave_locked(Stream& stream, int fd, Reason reason) {
     SharedHalf& shared = *stream.shared;
-    Hold receiving(shared.receive_lock);
-    Hold sending(shared.send_lock);
+    HoldBoth both(shared.receive_lock, shared.send_lock);
     // Unread bytes of a peer that is gone nobody can send again: then we must go on reading them.
     const int ready = sys::ready_now(fd, POLLRDHUP);
     const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;

@@ -5,18 +5,37 @@
 #include "base/hidden.h"
 #include "base/log.h"
 #include "link/link.h"
+#include "policy/policy.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
 
 namespace loopfast {
 
+namespace {
+
+/// Our direction is about to end, and what the peer left unread goes before the end. @return true when
+/// somebody sees to both later.
+bool finish_later(Stream& stream, int fd, bool shut_down) {
+    if (finish_output(stream, fd))
+        return false;
+    if (steward_hooks.send_the_rest != nullptr && steward_hooks.send_the_rest(stream, fd, shut_down))
+        return true;
+    // There is nobody, for want of a thread, a descriptor or memory: then this call takes until the kernel
+    // has taken the bytes, within limits.
+    constexpr int kMostRounds = 2000;
+    for (int round = 0; round < kMostRounds && !finish_output(stream, fd); ++round)
+        sys::sleep_ns(1'000'000);
+    return false;
+}
+
+}  // namespace
+
 void prepare_close(Stream& stream, int fd, bool last) {
     withdraw_offer(stream);
     if (!stream.segment || !last)
         return;
-    if (!finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr)
-        steward_hooks.send_the_rest(stream, fd, false);
+    finish_later(stream, fd, false);
     // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
     // read relaxed: what it leads to is the kernel's word, which orders for itself.
     stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
@@ -26,7 +45,7 @@ void prepare_close(Stream& stream, int fd, bool last) {
     if (unread != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
         // Closing with bytes unread is a reset, as the kernel does it when they are in its own queue.
         const linger reset{1, 0};
-        sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        sys::insisting([&] { return sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset); });
     }
 }
 
@@ -43,10 +62,12 @@ void release_mapping(Stream& stream) {
         return;
     // Copies are made under the locks and check the generation first.
     {
-        Hold receiving(stream.shared->receive_lock);
-        Hold sending(stream.shared->send_lock);
+        HoldBoth both(stream.shared->receive_lock, stream.shared->send_lock);
         close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
-        retire_segment(stream.segment);
+        if (setups_forbidden())
+            stream.segment.in_use = false;  // a call that the process's own filter may not expect
+        else
+            retire_segment(stream.segment);
     }
 }
 
@@ -67,8 +88,7 @@ void disconnected(Stream& stream) {
         return;
     SharedHalf& shared = *stream.shared;
     if (stream.state() != State::kIdle) {
-        Hold receiving(shared.receive_lock);
-        Hold sending(shared.send_lock);
+        HoldBoth both(shared.receive_lock, shared.send_lock);
         if (stream.segment)
             stream.our_words().closing.store(kClosingBoth, std::memory_order_release);  // as in prepare_close
         refuse(stream, Reason::kOption);
@@ -90,8 +110,7 @@ int before_shutdown(Stream& stream, int fd, int how) {
     if (!has_segment(stream))
         return how;
     int now = how;
-    if (how != SHUT_RD && !finish_output(stream, fd) && steward_hooks.send_the_rest != nullptr &&
-        steward_hooks.send_the_rest(stream, fd, true)) {
+    if (how != SHUT_RD && finish_later(stream, fd, true)) {
         stream.shared->ends_later.store(1, std::memory_order_relaxed);
         now = how == SHUT_RDWR ? SHUT_RD : kShutLater;
     }

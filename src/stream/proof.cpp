@@ -56,6 +56,8 @@ void met(Stream& stream, const SocketFacts& facts, const Credentials& credential
 bool take_answer(Stream& stream) {
     for (int i = 0; i < kMostStrangers; ++i) {
         const int link = take_offer_connection(stream.offer);
+        if (link == -2)  // the reason, should nothing better come
+            stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
         if (link < 0)
             return false;
         if (comes_from_answerer(link, tuple_of(stream))) {

@@ -20,8 +20,8 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     bool ask = (ready & (kUnknown | POLLERR)) != 0;  // an error is there until somebody collects it
     if (!stream.in_in_ring() || !stream.out_in_ring())
         ask = true;  // bytes and room come and go in the kernel still
-    if (!ask && (ready & POLLRDHUP) != 0 && (ready & POLLHUP) == 0 && freshness == Freshness::kRecent)
-        ask = true;  // half closed: what comes next is a reset or the other half
+    if (!ask && (ready & kEnded) != 0 && freshness == Freshness::kRecent)
+        ask = true;  // what comes next is a reset or the other half
     if (!ask && (ready & kEnded) == 0) {
         // A peer that says it is closing is about to close the kernel connection; one that was killed says
         // nothing, so who has no events to go by asks now and then.

@@ -51,11 +51,12 @@ long end_of_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     const long result = kernel_receive(fd, to, size, flags);
     if (result == -ECONNRESET || result == -EPIPE || result == -ETIMEDOUT)
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
-    if (result == 0 && size != 0 && hung_up(stream.link.load(std::memory_order_relaxed)) &&
-        refused_by_the_dead(stream, fd)) {
+    // A connection that is over already (POLLHUP, with our half open) was reset, and somebody was told.
+    if (result == 0 && size != 0 && (ready & POLLHUP) == 0 &&
+        hung_up(stream.link.load(std::memory_order_relaxed)) && refused_by_the_dead(stream, fd)) {
         int error = 0;
         socklen_t length = sizeof error;
-        sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        sys::insisting([&] { return sys::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length); });
         return -ECONNRESET;
     }
     return result;
@@ -87,6 +88,9 @@ RingReader::Mode mode_of(int flags) {
 /// @return how much more than `taken` there was.
 [[gnu::noinline]] long behind_the_ring(Stream& stream, int fd, const Buffers* to, long taken, size_t size,
                                        int flags) {
+    if (!stream.link_down.load(std::memory_order_relaxed) &&
+        hung_up(stream.link.load(std::memory_order_relaxed)))
+        stream.link_down.store(true, std::memory_order_relaxed);
     if (!peer_left(stream, fd))
         return 0;
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
@@ -131,8 +135,8 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (taken > 0) {
             if (mode == RingReader::kConsume)
                 wake_producer(stream);
-            if (static_cast<size_t>(taken) < size && stream.link_down.load(std::memory_order_relaxed))
-                [[unlikely]]
+            if (static_cast<size_t>(taken) < size &&
+                (stream.link_down.load(std::memory_order_relaxed) || said_that_it_left(stream))) [[unlikely]]
                 taken += behind_the_ring(stream, fd, to, taken, size, flags);
             // Who always finds bytes never asks the kernel anything, which is where filters are looked for.
             if ((shared.counters.messages_in.load(std::memory_order_relaxed) & kReceivesPerLook) == 0)
@@ -178,10 +182,12 @@ uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
 }
 
 /// On the kernel lane, and over the cut where it is reached: one call takes all that is there, since programs
-/// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now.
-long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next) {
+/// take a short read for "nothing more" and wait for the next edge. `next` says that the ring is due now,
+/// `crossed` how much of the result lies before the cut, where it reaches the cut.
+long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool& next, size_t& crossed) {
     SharedHalf& shared = *stream.shared;
     next = false;
+    crossed = 0;
     Hold hold(shared.receive_lock);
     if (!stream.segment)
         return -EBADF;
@@ -226,10 +232,42 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
         RingResult unused{};
         const long more =
             take(stream, to != nullptr ? &rest : nullptr, size - received, mode_of(flags), unused);
+        crossed = received;
         return result + more;
     }
     next = true;
     return 0;
+}
+
+/// A peer that left the ring as soon as it had come goes on behind both its cuts.
+/// Of the result, `before` bytes lie before the first.
+long over_both_cuts(Stream& stream, int fd, const Buffers* to, size_t before, long result, size_t size,
+                    int flags) {
+    if ((flags & MSG_PEEK) == 0)
+        return result + behind_the_ring(stream, fd, to, result, size, flags);
+    if (!peer_left(stream, fd) || to == nullptr)
+        return result;
+    Hold hold(stream.shared->receive_lock);
+    if (!stream.segment || stream.reader().available() != static_cast<size_t>(result) - before)
+        return result;
+    // The kernel has both its parts in one piece: the first is looked at again, what the ring gave is passed
+    // over.
+    constexpr int kMostParts = 32;
+    iovec parts[2 * kMostParts];
+    const auto count = static_cast<size_t>(to->parts(parts, kMostParts, before));
+    size_t first = 0;
+    for (size_t i = 0; i < count; ++i)
+        first += parts[i].iov_len;
+    if (first != before)
+        return result;
+    Buffers rest = *to;
+    rest.skip(static_cast<size_t>(result));
+    msghdr message{};
+    message.msg_iov = parts;
+    message.msg_iovlen = count + static_cast<size_t>(rest.parts(parts + count, kMostParts,
+                                                                size - static_cast<size_t>(result)));
+    const long seen = sys::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+    return seen > static_cast<long>(before) ? result + seen - static_cast<long>(before) : result;
 }
 
 }  // namespace
@@ -271,14 +309,20 @@ long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     if (!stream.in_in_ring()) {
         advance(stream, fd);
         bool next;
-        const long result = up_to_cut(stream, fd, to, size, flags, next);
+        size_t crossed;
+        long result = up_to_cut(stream, fd, to, size, flags, next, crossed);
         if (!next) {
+            if (crossed != 0 && static_cast<size_t>(result) < size &&
+                hung_up(stream.link.load(std::memory_order_relaxed))) {
+                stream.link_down.store(true, std::memory_order_relaxed);
+                result = over_both_cuts(stream, fd, to, crossed, result, size, flags);
+            }
             if (result > 0 && (flags & MSG_PEEK) == 0)
                 wake_producer(stream);
             return result;
         }
     }
-    if (size == 0 && to != nullptr) {
+    if (size == 0) {
         // recv of nothing waits for something all the same.
         if (stream.reader().available() != 0)
             return 0;

@@ -2,6 +2,7 @@
 #include "stream/setup.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include "base/alive.h"
@@ -74,14 +75,38 @@ bool hold_setup(Stream& stream) {
 
 void release_setup(Stream& stream) { stream.shared->setup_owner.store(0, std::memory_order_release); }
 
-SetupScope::SetupScope(Stream& stream, int fd) : stream_(stream), entered_(take_setup(stream)) {
+namespace {
+
+constexpr uint64_t bit_of(int signal) { return uint64_t{1} << (signal - 1); }
+/// All but those that an instruction of the thread's own raises.
+constexpr uint64_t kFromOutside = ~(bit_of(SIGSEGV) | bit_of(SIGBUS) | bit_of(SIGFPE) | bit_of(SIGILL) |
+                                    bit_of(SIGTRAP) | bit_of(SIGSYS) | bit_of(SIGABRT));
+
+/// The kernel's own call: libc's leaves out the signals by which it cancels threads.
+void change_mask(int how, const uint64_t& mask, uint64_t* before) {
+    sys::call(SYS_rt_sigprocmask, how, sys::word(const_cast<uint64_t*>(&mask)), sys::word(before),
+              sizeof mask);
+}
+
+}  // namespace
+
+SetupScope::SetupScope(Stream& stream, int fd) : stream_(stream), entered_(false) {
+    // Looked at first, so that who comes second makes no system call.
+    if (stream.shared->setup_owner.load(std::memory_order_relaxed) == my_tid())
+        return;
+    change_mask(SIG_BLOCK, kFromOutside, &signals_);
+    entered_ = take_setup(stream);
     if (entered_)
         stream.setup_fd = fd;
+    else
+        change_mask(SIG_SETMASK, signals_, nullptr);
 }
 
 SetupScope::~SetupScope() {
-    if (entered_)
-        release_setup(stream_);
+    if (!entered_)
+        return;
+    release_setup(stream_);
+    change_mask(SIG_SETMASK, signals_, nullptr);
 }
 
 Exclusive::Exclusive(Stream& stream, int fd, State before) : stream_(stream), before_(before) {

@@ -6,7 +6,8 @@
 namespace loopfast {
 
 /// One thread at a time per stream, whatever its process; who comes second simply leaves (a later call
-/// looks again), so nothing waits here and a signal handler cannot deadlock.
+/// looks again), so nothing waits here. No signal handler runs in the thread that is inside: it would find a
+/// connection that is half handed over, could only wait for the thread it interrupted, and might jump away.
 class SetupScope {
 public:
     SetupScope(Stream& stream, int fd);
@@ -16,6 +17,7 @@ public:
 private:
     Stream& stream_;
     bool entered_;
+    uint64_t signals_ = 0;  ///< blocked before
 };
 
 /// The same from outside, for the length of a fork: waits until it is ours. @return false if it did not

@@ -122,6 +122,7 @@ struct Stream {
     SpinHistory receive_spin;
     SpinHistory send_spin;
     std::atomic<int> set_entries{0};  ///< epoll interest entries of this process that mean this stream
+    std::atomic<bool> unseen{false};  ///< and there is one that could not be noted, see epoll_set.cpp
 
     int side() const { return role == Role::kConnector ? 0 : 1; }
     Direction& out() const { return segment.segment->direction[side()]; }
@@ -325,6 +326,12 @@ struct SetHooks {
     bool (*claim)(Stream& stream, int fd) = nullptr;
     /// It was not fused after all: back into the kernel's sets.
     void (*unclaim)(Stream& stream) = nullptr;
+    /// An edge for the entries that mean the stream and ask for any of `events`; 0: for all. kDue, before a
+    /// call that makes the kernel tell of it as well, and kIfStillDue after it: one edge in all.
+    enum Edge { kNow, kDue, kIfStillDue };
+    void (*edge)(Stream& stream, uint32_t events, Edge when) = nullptr;
+    /// Some set may have an entry of the stream that nobody here knows: it must stay on the kernel lane.
+    bool (*lost_sight)(const Stream& stream) = nullptr;
 };
 inline SetHooks set_hooks;
 
@@ -407,6 +414,18 @@ void disconnected(Stream& stream);
 constexpr int kShutLater = -1;
 int before_shutdown(Stream& stream, int fd, int how);
 void after_shutdown(Stream& stream, int how);
+/// What is sent from here on goes to the kernel, which refuses it: our half is shut down, or the connection
+/// is over.
+inline bool half_shut(const Stream& stream) {
+    return stream.shared->send_to_kernel.load(std::memory_order_relaxed) != 0;
+}
+/// An edge that no byte makes, for who asks for any of `events`. Whatever was asked of it, and whether it
+/// could be had, shutdown(2) is one to everybody (0); so is setting SO_RCVLOWAT to who reads, where there is
+/// enough.
+inline void tell_sets(Stream& stream, uint32_t events, SetHooks::Edge when) {
+    if (set_hooks.edge != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
+        set_hooks.edge(stream, events, when);
+}
 
 /// A thread looks at the segment without a lock for a while.
 class Watching {

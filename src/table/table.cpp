@@ -119,6 +119,8 @@ void set_entry(int fd, TableEntry entry) {
 Stream* make_stream(int fd) {
     if (static_cast<uint32_t>(fd) >= kMostDescriptors)
         return nullptr;
+    if (!had_streams()) [[unlikely]]
+        settle_policy();
     if (any_lingering)
         reap_lingering();
     const int slot = take_slot();
@@ -332,8 +334,9 @@ void after_fork_in_child() {
         stream.registered_sender.store(0, std::memory_order_relaxed);
         descriptor_lock(stream.slot).reset();
     });
-    for (auto& entry : lingering)
-        entry.store(0, std::memory_order_relaxed);
+    if (any_lingering)
+        for (auto& entry : lingering)
+            entry.store(0, std::memory_order_relaxed);
     if (table_hooks.forked != nullptr)
         table_hooks.forked();
     for_each_stream([](Stream& stream) {

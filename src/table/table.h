@@ -97,7 +97,7 @@ FamilyLock& descriptor_lock(uint32_t slot);
 /// Calls `visit` for each stream that this process holds.
 template <typename Visit> void for_each_stream(Visit visit) {
     ArenaHeader* const header = arena();
-    if (header == nullptr)
+    if (header == nullptr || !had_streams())
         return;
     for (uint32_t word = 0; word < kSlots / 64; ++word) {
         uint64_t used = header->used[word].load(std::memory_order_relaxed);

@@ -103,6 +103,10 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 return -EINTR;
             break;
         }
+        // An error is for the call after the one that has bytes.
+        if (total > 0 && !peek && (kernel_readiness(stream, call.fd(), Freshness::kRecent) & POLLERR) != 0 &&
+            bytes_waiting(stream, call.fd()) == 0)
+            return total;
         result =
             receive_some(stream, call.fd(), target, peek ? size : size - static_cast<size_t>(total), flags);
         if (peek && result == total && total > 0 &&
@@ -162,6 +166,28 @@ long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
     if (!call.alive())
         return result > 0 ? result : -EBADF;
     return send_rest(stream, fd, from, size, flags, result, &call);
+}
+
+long await_room(Stream& stream, int fd) {
+    if (does_not_block(stream, 0))
+        return -EAGAIN;
+    const Caller call(stream, fd);
+    if (!call.alive())
+        return -EBADF;
+    const int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+    const int64_t deadline = deadline_after(timeout);
+    for (;;) {
+        switch (wait_for(stream, call.fd(), Want::kSend, deadline)) {
+        case WaitResult::kReady:
+            return 0;
+        case WaitResult::kTimeout:
+            return -EAGAIN;
+        case WaitResult::kInterrupted:
+            if (!restarts(timeout))
+                return -EINTR;
+            break;
+        }
+    }
 }
 
 }  // namespace loopfast

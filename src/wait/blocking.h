@@ -12,4 +12,8 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags);
 /// As send(2) with `flags`. @return bytes, or -errno.
 long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags);
 
+/// Waits, as a send does that finds the stream full, until there is room or the stream has ended. @return 0,
+/// or -errno: -EAGAIN where a send would not wait.
+long await_room(Stream& stream, int fd);
+
 }  // namespace loopfast

@@ -1,8 +1,8 @@
-// Interest: epoll_ctl, and how entries move between the kernel's set and ours. See epoll_set.h.
+// Sets and their entries: epoll_ctl, registration with the hidden set, the list of hot streams. See
+// epoll_set.h.
 #include "wait/epoll_set.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -11,10 +11,10 @@
 
 #include "base/hidden.h"
 #include "base/real.h"
-#include "stream/counters.h"
-#include "stream/sleep.h"
+#include "policy/policy.h"
 #include "table/table.h"
 #include "wait/caller.h"
+#include "wait/early_sets.h"
 #include "wait/epoll_events.h"
 #include "wait/sleeper.h"
 
@@ -26,6 +26,9 @@ constexpr uint32_t kMostSets = 4096;
 EpollSet* sets = nullptr;  // kMostSets of them, untouched pages cost nothing
 uint32_t sets_made = 0;    // places below this one have been used
 FamilyLock making;
+
+/// The kernel has an entry that is not known here and may mean any stream: none is fused from now on.
+std::atomic<bool> lost_sight{false};
 
 }  // namespace
 
@@ -55,6 +58,46 @@ void make_set(int fd) {
     }
 }
 
+namespace {
+
+/// The kernel was told of an entry that cannot be noted here: what it means must never be fused.
+void keep_unseen(Stream* stream, int fd) {
+    if (stream != nullptr) {
+        stream->unseen.store(true, std::memory_order_seq_cst);
+        return;
+    }
+    // It may become a stream yet.
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != -ENOTSOCK)
+        lost_sight.store(true, std::memory_order_seq_cst);
+}
+
+}  // namespace
+
+int control_unknown_set(int set_fd, int operation, int fd, epoll_event* event) {
+    if (real::epoll_ctl(set_fd, operation, fd, event) < 0)
+        return -errno;
+    // Under a filter of the program's own no system call is made, and nothing is fused either.
+    if (operation != EPOLL_CTL_ADD || setups_forbidden())
+        return 0;
+    // That it was accepted shows that this is a set.
+    make_set(set_fd);
+    if (EpollSet* const set = find_set(set_fd)) {
+        if (real::epoll_ctl(set_fd, EPOLL_CTL_DEL, fd, nullptr) < 0)
+            return 0;  // another thread was faster
+        return set->control(set_fd, operation, fd, event);
+    }
+    Stream* const stream = find_stream(fd);
+    keep_unseen(stream, fd);
+    // Somebody may be fusing it this very moment, and have looked for the mark already.
+    while (stream != nullptr && stream->state() == State::kPending)
+        sys::sleep_ns(10'000);
+    if (stream != nullptr && stream->fused())
+        leave(*stream, fd, Reason::kLimit);
+    return 0;
+}
+
 bool EpollSet::ensure_hidden(int set_fd) {
     if (hidden_ >= 0)
         return true;
@@ -68,8 +111,12 @@ bool EpollSet::ensure_hidden(int set_fd) {
     inner.data.u64 = kOrdinaryEvent;
     epoll_event kick{EPOLLIN | EPOLLET, {}};
     kick.data.u64 = kKickEvent;
+    // In E as well, and silent there: a kick turns it on, which needs no memory and so cannot fail.
+    epoll_event silent{EPOLLET, {}};
+    silent.data.u64 = kernel_kick_data();
     if (hidden_ < 0 || kick_ < 0 || sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, set_fd, &inner) < 0 ||
-        sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0) {
+        sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0 ||
+        sys::epoll_ctl(set_fd, EPOLL_CTL_ADD, kick_, &silent) < 0) {
         close_hidden(hidden_);
         close_hidden(kick_);
         hidden_ = kick_ = -1;
@@ -82,7 +129,10 @@ void EpollSet::kick() {
     const uint64_t one = 1;
     if (sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0)
         sys::write(kick_, &one, sizeof one);
-    if (kernel_sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0 && !kicked_kernel_) {
+    const bool in_kernel = kernel_sleepers_.load(std::memory_order_relaxed) != 0 || early_sleepers_;
+    if (in_kernel && kick_ >= 0 && kicked_kernel_) {
+        sys::write(kick_, &one, sizeof one);  // nobody may be on his way who would pass on the last one
+    } else if (in_kernel && kick_ >= 0) {
         // Threads that wait in the kernel's set must come out and wait here. They recognise the event by
         // its data, which is a number that no program has.
         // Edge-triggered, and passed on by whoever comes out (leave_kernel): a thread that never does, since
@@ -90,28 +140,33 @@ void EpollSet::kick() {
         epoll_event event{EPOLLIN | EPOLLET, {}};
         event.data.u64 = kernel_kick_data();
         sys::write(kick_, &one, sizeof one);
-        if (sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, kick_, &event) == 0)
+        if (sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &event) == 0)
             kicked_kernel_ = true;
+        early_sleepers_ = false;  // told: each passes it on, see came_late()
     }
+}
+
+bool EpollSet::make_room() {
+    if (managed_.load(std::memory_order_relaxed) < hot_room_)
+        return true;
+    const uint32_t room = hot_room_ == 0 ? 1024 : hot_room_ * 2;
+    auto* larger = static_cast<int*>(zeroed_pages(sizeof(int) * room));
+    if (larger == nullptr)
+        return false;
+    for (uint32_t i = 0; i < hot_count_; ++i)
+        larger[i] = hot_[i];
+    if (hot_ != nullptr)
+        sys::munmap(hot_, sizeof(int) * hot_room_);
+    hot_ = larger;
+    hot_room_ = room;
+    return true;
 }
 
 void EpollSet::make_hot(int fd, Interest& interest) {
     interest.quiet = 0;
     if (interest.hot_index != 0)
         return;
-    if (hot_count_ == hot_room_) {
-        const uint32_t room = hot_room_ == 0 ? 1024 : hot_room_ * 2;
-        auto* larger = static_cast<int*>(zeroed_pages(sizeof(int) * room));
-        if (larger == nullptr)
-            return;
-        for (uint32_t i = 0; i < hot_count_; ++i)
-            larger[i] = hot_[i];
-        if (hot_ != nullptr)
-            sys::munmap(hot_, sizeof(int) * hot_room_);
-        hot_ = larger;
-        hot_room_ = room;
-    }
-    hot_[hot_count_++] = fd;
+    hot_[hot_count_++] = fd;  // there is room for all that are managed, see make_room()
     interest.hot_index = hot_count_;
 }
 
@@ -130,6 +185,7 @@ void EpollSet::make_cold(Interest& interest) {
 }
 
 bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
+    const int open = interest.open(fd);
     epoll_event event{EPOLLIN | EPOLLET, {}};
     event.data.u64 = hidden_data(fd, false);
     const int link = stream.link.load(std::memory_order_relaxed);
@@ -140,12 +196,13 @@ bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
         return false;
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.u64 = hidden_data(fd, true);
-    result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, fd, &event);
+    result = sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, open, &event);
     if (result < 0 && result != -EEXIST)
         return false;
     forget_kernel_readiness(stream);
     interest.registered = true;
-    interest.had_room = !stream.out_in_ring() && (sys::ready_now(fd, POLLOUT) & POLLOUT) != 0;
+    interest.had_room =
+        (!stream.out_in_ring() || half_shut(stream)) && (sys::ready_now(open, POLLOUT) & POLLOUT) != 0;
     stream.watched.fetch_add(1, std::memory_order_relaxed);
     return true;
 }
@@ -196,10 +253,9 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
             EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
         if ((event->events & EPOLLEXCLUSIVE) != 0 && (event->events & ~kWithExclusive) != 0)
             return -EINVAL;
+        if (interest == nullptr || !make_room())
+            return -ENOMEM;
         if (!ours) {
-            interest = interests_.make(fd);
-            if (interest == nullptr)
-                return -ENOMEM;
             if (interest->used)
                 forget(fd, *interest);
             *interest = {};
@@ -214,7 +270,8 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
         interest->dormant = false;
         change_managed(1);
     } else if (!known) {
-        return -ENOENT;
+        const bool exclusive = operation == EPOLL_CTL_MOD && (event->events & EPOLLEXCLUSIVE) != 0;
+        return exclusive ? -EINVAL : -ENOENT;
     } else if (operation == EPOLL_CTL_DEL) {
         interest->dormant = true;
         make_cold(*interest);
@@ -227,6 +284,8 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     interest->data = event->data.u64;
     interest->disabled = false;
     interest->edge = true;
+    if (stream != nullptr)
+        interest->via = 0;  // the number means the stream again
     make_hot(fd, *interest);
     kick();
     return 0;
@@ -243,6 +302,11 @@ void EpollSet::await_outcome(const Stream& stream) {
     }
 }
 
+bool EpollSet::can_take(int set_fd, int fd) {
+    Hold hold(lock);
+    return ensure_hidden(set_fd) && interests_.make(fd) != nullptr && make_room();
+}
+
 int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation != EPOLL_CTL_ADD && operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)
         return real::epoll_ctl(set_fd, operation, fd, event) < 0 ? -errno : 0;
@@ -253,17 +317,20 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
             inner->nest();
         if (nested_ && stream != nullptr && stream->fused())
             leave(*stream, fd, Reason::kOption);
+        // What it takes to look after a stream in user space is not to be had: then the kernel does it.
+        if (stream != nullptr && stream->fused() && !can_take(set_fd, fd))
+            leave(*stream, fd, Reason::kLimit);
     }
     Hold hold(lock);
     if (stream != nullptr && stream->state() == State::kPending) [[unlikely]]
         await_outcome(*stream);
     descriptor = set_fd;
-    Interest* interest = interests_.find(fd);
+    Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
     // What the kernel says of a descriptor that is closed it must say itself.
-    if ((stream != nullptr && stream->fused() &&
-         (operation == EPOLL_CTL_ADD ? ensure_hidden(set_fd) : managed)) ||
-        (managed && stream != nullptr)) {
+    if (stream != nullptr && (managed || (operation == EPOLL_CTL_ADD && stream->fused() && !nested_))) {
+        if (!ensure_hidden(set_fd))
+            return -ENOMEM;
         // Taken in before anything else is looked at, as in the kernel.
         epoll_event given{};
         const iovec part{event, sizeof given};
@@ -281,9 +348,10 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     }
     if (operation == EPOLL_CTL_ADD && interest != nullptr && interest->used)
         forget(fd, *interest);
-    interest = interests_.make(fd);
-    if (interest == nullptr)
+    if (interest == nullptr) {
+        keep_unseen(stream, fd);  // it is not fused, and who is about to waits for the lock
         return 0;
+    }
     if (!interest->used && stream != nullptr) {
         interest->stream = true;
         interest->slot = stream->slot;
@@ -297,191 +365,6 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     interest->entered = kernel_waits_;
     ordinary_lively_ = true;
     return 0;
-}
-
-void EpollSet::divert(Stream& stream, int fd, int other) {
-    Hold hold(lock);
-    interests_.each([&](int number, Interest& interest) {
-        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation &&
-            (number == fd || interest.via == fd + 1))
-            interest.via = other + 1;
-    });
-}
-
-void EpollSet::nest() {
-    constexpr int kAtOnce = 64;
-    int fds[kAtOnce];
-    int count;
-    do {
-        count = 0;
-        {
-            Hold hold(lock);
-            nested_ = true;
-            interests_.each([&](int number, Interest& interest) {
-                if (interest.managed && !interest.dormant && count < kAtOnce)
-                    fds[count++] = interest.via != 0 ? interest.via - 1 : number;
-            });
-        }
-        bool moved = false;
-        for (int i = 0; i < count; ++i)
-            if (Stream* const stream = find_stream(fds[i]))
-                moved = leave(*stream, fds[i], Reason::kOption) || moved;
-        if (!moved)
-            return;
-    } while (count != 0);
-}
-
-bool EpollSet::claim(Stream& stream, int fd) {
-    (void)fd;
-    Hold hold(lock);
-    bool good = true;
-    interests_.each([&](int number, Interest& interest) {
-        // An entry made before the socket was known as a stream is recognised by its number.
-        const bool ours = interest.stream
-                              ? interest.slot == stream.slot && interest.generation == stream.generation
-                              : find_stream(number) == &stream;
-        if (!ours || interest.managed || !good)
-            return;
-        bool fired = false;
-        if ((interest.events & EPOLLONESHOT) != 0) {
-            const long left = interest_in_kernel(descriptor, number);
-            if (left < 0) {
-                good = false;
-                return;
-            }
-            fired = (static_cast<uint32_t>(left) & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI)) == 0;
-        }
-        if (nested_ || !ensure_hidden(descriptor) ||
-            sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, number, nullptr) < 0) {
-            good = false;
-            return;
-        }
-        if (!interest.stream) {
-            interest.stream = true;
-            interest.slot = stream.slot;
-            interest.generation = stream.generation;
-            stream.set_entries.fetch_add(1, std::memory_order_relaxed);
-        }
-        interest.managed = true;
-        interest.disabled = fired;
-        // An edge that the kernel's set has reported already is not reported again, but what lies unread
-        // may have come since.
-        interest.edge = interest.entered == kernel_waits_;
-        interest.edge_if_unread =
-            (interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0;
-        interest.seen_in_kernel = received_by_kernel(number);
-        // Full now, or once: room will be an edge, or is one that the kernel's set had yet to report. From here
-        // on each send that finds none counts (report_edge).
-        const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
-        interest.seen_full = full - (full != 0 || (sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
-        interest.seen_ended = interest.entered == kernel_waits_
-                                  ? 0
-                                  : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
-        change_managed(1);
-        unregistered_ = true;
-        make_hot(number, interest);
-        kick();
-    });
-    return good;
-}
-
-void EpollSet::give_to_kernel(int fd, Interest& interest) {
-    interest.managed = false;
-    make_cold(interest);
-    change_managed(-1);
-    epoll_event event{interest.disabled ? 0U : interest.events, {}};
-    event.data.u64 = interest.data;
-    interest.entered = kernel_waits_;
-    ordinary_lively_ = true;
-    if (interest.via == 0) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
-        return;
-    }
-    // Its own descriptor was closed: an entry under a number that nobody has, as it would be in the kernel.
-    const int copy = sys::fcntl(interest.via - 1, F_DUPFD_CLOEXEC, 0);
-    if (copy >= 0) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, copy, &event);
-        sys::close(copy);
-    }
-}
-
-void EpollSet::unclaim(Stream& stream) {
-    Hold hold(lock);
-    interests_.each([&](int number, Interest& interest) {
-        if (interest.managed && !interest.dormant && interest.slot == stream.slot &&
-            interest.generation == stream.generation)
-            give_to_kernel(number, interest);
-    });
-}
-
-void EpollSet::give_left_to_kernel() {
-    some_left_ = false;
-    interests_.each([&](int number, Interest& interest) {
-        if (!interest.managed || interest.dormant)
-            return;
-        Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || stream.state() != State::kKernel)
-            return;
-        unregister(number, interest, stream);
-        give_to_kernel(number, interest);
-    });
-}
-
-void EpollSet::drop(Stream& stream) {
-    Hold hold(lock);
-    interests_.each([&](int number, Interest& interest) {
-        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation)
-            forget(number, interest);
-    });
-    // The link leaves the set with its events: one that was meant to wake a sleeper goes with it.
-    kick();
-}
-
-void EpollSet::forked() {
-    // The child shares the kernel's set with its parent, as without us; but two processes in one hidden set
-    // would take each other's edges.
-    lock.reset();
-    close_hidden(hidden_);
-    close_hidden(kick_);
-    hidden_ = kick_ = -1;
-    sleepers_.store(0, std::memory_order_relaxed);
-    inside_.store(0, std::memory_order_relaxed);
-    kernel_sleepers_.store(0, std::memory_order_relaxed);
-    kicked_kernel_ = false;
-    interests_.each([&](int number, Interest& interest) {
-        interest.registered = false;
-        if (interest.managed && !interest.dormant) {
-            unregistered_ = true;
-            make_hot(number, interest);
-        }
-    });
-}
-
-void EpollSet::forget_kept() {
-    const int kept = kept_.exchange(-1, std::memory_order_relaxed);
-    if (kept >= 0)
-        close_kept(kept);  // the parent's threads are not here
-}
-
-void EpollSet::closing(int fd) {
-    // seq_cst: Dekker with wait(), which counts itself in and then looks for the descriptor's entry.
-    const TableEntry entry = find(fd);
-    set_entry(fd, {});
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (inside_.load(std::memory_order_seq_cst) == 0 || kept_.load(std::memory_order_relaxed) >= 0)
-        return;
-    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    const int kept = copy >= 0 ? hide(copy) : -1;
-    if (kept < 0)
-        return;
-    set_entry(kept, entry);
-    kept_.store(kept, std::memory_order_seq_cst);
-    if (descriptor == fd)
-        descriptor = kept;
-    int mine = kept;
-    if (inside_.load(std::memory_order_seq_cst) == 0 &&
-        kept_.compare_exchange_strong(mine, -1, std::memory_order_seq_cst))
-        close_kept(kept);
 }
 
 void EpollSet::release() {
@@ -511,7 +394,9 @@ template <typename Visit> void each_set(Visit visit) {
 bool claim_in_sets(Stream& stream, int fd) {
     bool good = true;
     each_set([&](EpollSet& set) { good = good && set.claim(stream, fd); });
-    return good;
+    // After the sets, under whose locks entries are made; seq_cst with the stores in keep_unseen().
+    return good && !lost_sight.load(std::memory_order_seq_cst) &&
+           !stream.unseen.load(std::memory_order_seq_cst);
 }
 
 void drop_from_sets(Stream& stream) {
@@ -522,16 +407,23 @@ void drop_from_sets(Stream& stream) {
 
 void connect_sets() {
     set_hooks.claim = claim_in_sets;
+    set_hooks.lost_sight = [](const Stream& stream) {
+        return lost_sight.load(std::memory_order_relaxed) || stream.unseen.load(std::memory_order_relaxed);
+    };
     table_hooks.descriptor_closing = [](Stream& stream, int fd, int other) {
         each_set([&](EpollSet& set) { set.divert(stream, fd, other); });
     };
     set_hooks.unclaim = [](Stream& stream) { each_set([&](EpollSet& set) { set.unclaim(stream); }); };
+    set_hooks.edge = [](Stream& stream, uint32_t events, SetHooks::Edge when) {
+        each_set([&](EpollSet& set) { set.edge(stream, events, when); });
+    };
     table_hooks.stream_closing = drop_from_sets;
     table_hooks.end_jumped_calls = end_jumped_calls;
     table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };
     table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
     table_hooks.forked = [] {
         making.reset();
+        early_sets_forked();
         each_set([](EpollSet& set) { set.forked(); });
         each_set([](EpollSet& set) { set.forget_kept(); });
         forget_thread_waiter();

@@ -29,7 +29,14 @@ public:
     /// epoll_ctl(2). @return 0 or -errno.
     int control(int set_fd, int operation, int fd, epoll_event* event);
     /// epoll_pwait(2) with a timeout in nanoseconds. @return events or -errno.
-    int wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+    int wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+             bool may_spin = true);
+
+    // For a door that looks at its streams itself, and waits here only when it finds nothing.
+    /// The spinning of wait(), with the caller's look. @return whether that said yes.
+    bool spin(int64_t timeout, bool (*look)(void* context), void* context);
+    /// A look, without waiting, at what only the kernel tells of; if there is anything, at all.
+    int glance(int set_fd, epoll_event* events, int capacity);
 
     /// True when something in here must be looked at in user space.
     bool has_managed() const { return managed_.load(std::memory_order_acquire) != 0; }
@@ -53,6 +60,7 @@ public:
     bool claim(Stream& stream, int fd);
     void unclaim(Stream& stream);
     void drop(Stream& stream);
+    void edge(Stream& stream, uint32_t events, SetHooks::Edge when);
     /// `fd` is about to be closed while `other` still means the same stream.
     void divert(Stream& stream, int fd, int other);
     /// The set is in another set, which the kernel must be able to wake: no stream in it is fused.
@@ -63,12 +71,21 @@ public:
     void closing(int fd);
     void forget_kept();
 
+    // For sets that were made before the process kept account of them, see early_sets.cpp.
+    /// The entries, as the kernel has them. @return false when it does not say.
+    bool take_in(int set_fd);
+    /// A wait that began before that is over with `count` events. @return those that are the program's; fewer
+    /// than `count`: it was told to come out.
+    int came_late(int set_fd, epoll_event* events, int count);
+
     int descriptor = -1;  ///< some descriptor of the set, as last used
     std::atomic<bool> in_use{false};
     FamilyLock lock;
 
 private:
-    int wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask);
+    int wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+                    bool may_spin);
+    int64_t time_to_spin();
     /// The descriptor by which the set can be reached, if `fd` was closed meanwhile.
     int descriptor_now(int fd) const {
         const int kept = kept_.load(std::memory_order_acquire);  // pairs with closing()
@@ -78,21 +95,34 @@ private:
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
-    int take_ordinary(int set_fd, epoll_event* events, int capacity);
+    int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
+    void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);
+    /// All that a thread sleeps on is in H. False for want of memory or descriptors: short naps instead.
+    bool can_sleep();
     bool register_streams();
     bool register_one(int fd, Interest& interest, Stream& stream);
     void unregister(int fd, Interest& interest, Stream& stream);
     void arm_hot(uint64_t token);
     void disarm_hot(uint64_t token);
+    /// There is what it takes to have one stream more in user space.
+    bool can_take(int set_fd, int fd);
+    /// Room in the list for one entry more: asked for before an entry is taken in, so that making it hot
+    /// cannot fail.
+    bool make_room();
     void make_hot(int fd, Interest& interest);
     void make_cold(Interest& interest);
     bool try_cooling(int fd, Interest& interest, Stream& stream);
     void forget(int fd, Interest& interest);
-    void give_to_kernel(int fd, Interest& interest);
+    /// @return false when the kernel had no memory for it: the entry stays here, and is owed.
+    bool give_to_kernel(int fd, Interest& interest);
+    void owe(int fd, Interest& interest);
     void give_left_to_kernel();
+    /// A stream that has ended can not leave the ring while bytes are in it; but then the kernel's socket is
+    /// readable for good, so its word is right.
+    void give_ended_to_kernel();
     /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
     void change_managed(int by) {
         managed_.store(managed_.load(std::memory_order_relaxed) + static_cast<uint32_t>(by),
@@ -119,8 +149,10 @@ private:
     bool ordinary_lively_ = true;
     uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
-    bool some_left_ = false;     ///< a relative took a stream off the ring: its entries belong to E again
-    bool unregistered_ = false;  ///< some managed entry is not in H yet
+    bool early_sleepers_ = false;  ///< there may be threads in E that were not counted
+    bool owing_ = false;           ///< some entry is owed to E
+    bool some_left_ = false;       ///< a relative took a stream off the ring: its entries belong to E again
+    bool unregistered_ = false;    ///< some managed entry is not in H yet
     int hidden_ = -1;
     int kick_ = -1;
     std::atomic<uint32_t> inside_{0};  ///< threads in a wait
@@ -130,8 +162,11 @@ private:
 
 /// The set behind a descriptor, or nullptr.
 EpollSet* find_set(int fd);
-/// `fd` is a new epoll descriptor.
+/// `fd` is a new epoll descriptor. Where it cannot be noted, that is tried again at the first entry.
 void make_set(int fd);
+/// epoll_ctl(2) on a set that is not known here: for want of memory, or because it came from another program.
+/// @return 0 or -errno.
+int control_unknown_set(int set_fd, int operation, int fd, epoll_event* event);
 /// Connects the layers below with this one. Called once, at load.
 void connect_sets();
 

@@ -1,14 +1,10 @@
-// Waiting on a set with streams: scan, spin, sleep. See epoll_set.h.
+// Waiting on a set with streams: scan (epoll_scan.cpp), spin, sleep. See epoll_set.h.
 #include <errno.h>
 #include <poll.h>
 #include <sys/random.h>
 
-#include <utility>
-
 #include "base/real.h"
 #include "base/ticks.h"
-#include "link/link.h"
-#include "stream/counters.h"
 #include "stream/sleep.h"
 #include "table/table.h"
 #include "wait/epoll_events.h"
@@ -20,13 +16,7 @@ namespace loopfast {
 
 namespace {
 
-/// A few streams are always scanned; of more, those without an event for this many scans cool down.
-constexpr uint32_t kAlwaysHot = 8;
-constexpr uint16_t kQuietScans = 1024;
 constexpr int kHiddenEvents = 64;
-
-constexpr uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
-constexpr uint32_t kEnded = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
 }  // namespace
 
@@ -57,131 +47,9 @@ int without_kicks(epoll_event* events, int count) {
 
 }  // namespace
 
-uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
-    if (interest.via != 0) [[unlikely]]
-        fd = interest.via - 1;
-    // Poll bits and epoll bits are the same numbers.
-    uint32_t ready;
-    if (interest.registered && plain_readiness(stream, interest.events, ready))
-        return ready & interest.events;
-    some_left_ = some_left_ || stream.state() == State::kKernel;
-    return readiness(stream, fd, interest.registered ? Freshness::kCached : Freshness::kRecent) &
-           (interest.events | kAlwaysReported);
-}
-
-namespace {
-
-/// What the kernel connection says of its end, as far as it is known: kUnknown changes nothing.
-uint32_t end_of(const Interest& interest, const Stream& stream) {
-    const uint32_t kernel = cached_kernel_readiness(stream);
-    return (kernel & kUnknown) != 0 ? interest.seen_ended : kernel & kEnded;
-}
-
-}  // namespace
-
-bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t bits) {
-    // Harmless: only compared for "something new came".
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
-    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
-    // As the kernel filters its wake-ups: what arrives is news only to those who want to read.
-    const bool arrived =
-        position != interest.seen_position && (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
-    const bool room_again = (bits & EPOLLOUT) != 0 && full != interest.seen_full;
-    // The end is news to everybody, whatever he asked for.
-    const bool ended = end_of(interest, stream) != interest.seen_ended;
-    // Bytes that came over the kernel lane after the last report are news too, even when they have been read
-    // by now and what lies unread is the ring's, which that report told of: who reads as many bytes as
-    // FIONREAD said (nginx) counts on an edge for all that came later. A sender with a full window has such
-    // bytes in its own queue.
-    const bool late = stream.in_in_ring() && stream.shared->peer_left.load(std::memory_order_relaxed) == 0 &&
-                      stream.shared->kernel_in.load(std::memory_order_relaxed) > interest.seen_in_kernel &&
-                      (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
-    const bool unread = interest.edge_if_unread && (bits & EPOLLIN) != 0;
-    return interest.edge || unread || arrived || room_again || ended || late;
-}
-
-bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
-    // Before the look: what comes after it is news the next time. Harmless: only compared.
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
-    const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
-    const uint32_t now_ended = end_of(interest, stream);
-    const bool in_ring = stream.in_in_ring();
-    const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
-    if (!has_edge(interest, stream, bits))
-        return false;
-    interest.edge = interest.edge_if_unread = false;
-    interest.seen_position = position;
-    if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
-        interest.seen_in_kernel = received_by_kernel(fd);
-    else if (by_kernel > interest.seen_in_kernel) [[unlikely]]
-        interest.seen_in_kernel = by_kernel;
-    interest.seen_ended = now_ended;
-    if ((bits & EPOLLOUT) != 0)
-        interest.seen_full = full;
-    return true;
-}
-
-int EpollSet::scan(epoll_event* events, int capacity) {
-    int found = 0;
-    int ended = 0;
-    const uint32_t count = hot_count_;
-    uint32_t place = count > 0 ? next_scan_ % count : 0;
-    const uint32_t start = place;
-    bool wrapped = false;
-    for (uint32_t i = 0; i < count && found < capacity; ++i) {
-        if (place >= hot_count_) {
-            place = 0;
-            wrapped = true;
-        }
-        if (hot_count_ == 0)
-            break;
-        const int fd = hot_[place];
-        Interest& interest = *interests_.find(fd);
-        Stream& stream = stream_at(interest.slot);
-        ++place;
-        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
-            continue;
-        const uint32_t bits = ready_bits(fd, interest, stream);
-        if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
-            continue;  // the kernel's set reports it, once it is there again
-        if (bits == 0 || ((interest.events & EPOLLET) != 0 && !report_edge(fd, interest, stream, bits))) {
-            // The last one took its place in the list, and is looked at now unless it has been: nothing may
-            // be reported twice in one call, or missed before a sleep.
-            if (++interest.quiet >= kQuietScans && count > kAlwaysHot && try_cooling(fd, interest, stream) &&
-                !(wrapped && hot_count_ >= start))
-                --place;
-            continue;
-        }
-        interest.quiet = 0;
-        if ((interest.events & EPOLLONESHOT) != 0)
-            interest.disabled = true;
-        events[found].events = bits;
-        events[found].data.u64 = interest.data;
-        // Ends first: an end is known the moment it comes, and what else is ready mostly came after it.
-        if ((cached_kernel_readiness(stream) & kEnded) != 0 &&
-            (cached_kernel_readiness(stream) & kUnknown) == 0)
-            std::swap(events[ended++], events[found]);
-        ++found;
-    }
-    next_scan_ = place;
-    return found;
-}
-
-/// A quiet stream is armed for good and leaves the list. @return false if it came to life meanwhile.
-bool EpollSet::try_cooling(int fd, Interest& interest, Stream& stream) {
-    if (!interest.registered)
-        return false;
-    loopfast::arm(stream, stream.in().sleep.consumer, kAlwaysRing);
-    if ((interest.events & EPOLLOUT) != 0)
-        loopfast::arm(stream, stream.out().sleep.producer, kAlwaysRing);
-    interest.quiet = 0;
-    const bool edge_triggered = (interest.events & EPOLLET) != 0;
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_acquire).harmless();
-    if (edge_triggered ? position != interest.seen_position || interest.edge
-                       : ready_bits(fd, interest, stream) != 0)
-        return false;
-    make_cold(interest);
-    return true;
+bool EpollSet::can_sleep() {
+    // What is owed to the kernel's set would end no sleep.
+    return ensure_hidden(descriptor) && register_streams() && !owing_;
 }
 
 bool EpollSet::register_streams() {
@@ -226,79 +94,19 @@ void EpollSet::disarm_hot(uint64_t token) {
     }
 }
 
-namespace {
-
-/// The peer left the ring. It hung the link up before it sent anything over the kernel lane.
-bool goes_on_in_kernel(Stream& stream, int fd) {
-    if (!stream.link_down.load(std::memory_order_relaxed) &&
-        hung_up(stream.link.load(std::memory_order_relaxed)))
-        stream.link_down.store(true, std::memory_order_relaxed);
-    return peer_left(stream, fd);
-}
-
-/// Whether news of the kernel's socket is an edge of the stream: room while we send over it, bytes while we
-/// receive over it. An entry that was just made is told of what is there already; so bytes are counted.
-bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
-    const bool had_room = interest.had_room;
-    interest.had_room = false;
-    news &= ~kEnded;  // report_edge looks at the end itself
-    if (news == 0)
-        return false;
-    if ((news & ~static_cast<uint32_t>(EPOLLOUT)) == 0)
-        return !stream.out_in_ring() && !had_room;
-    // With the ring in use there is news only at the end, and when the peer goes on over the kernel.
-    if (stream.in_in_ring() && !goes_on_in_kernel(stream, fd))
-        return false;
-    const bool only_bytes = (news & ~static_cast<uint32_t>(EPOLLIN | EPOLLRDNORM | EPOLLOUT)) == 0;
-    return !only_bytes || received_by_kernel(fd) != interest.seen_in_kernel;
-}
-
-}  // namespace
-
-void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
-    for (int i = 0; i < count; ++i) {
-        const uint64_t data = events[i].data.u64;
-        if (data == kOrdinaryEvent) {
-            ordinary = true;
-            continue;
-        }
-        if (data == kKickEvent)
-            continue;
-        const int fd = static_cast<int>(data >> 1);
-        Interest* interest = interests_.find(fd);
-        if (interest == nullptr || !interest->managed)
-            continue;
-        Stream& stream = stream_at(interest->slot);
-        if (stream.generation != interest->generation || !has_segment(stream))
-            continue;
-        if ((data & 1) != 0) {
-            kernel_event(stream);
-            if (is_edge(fd, *interest, stream, events[i].events & (interest->events | kAlwaysReported)))
-                interest->edge = true;
-        } else {
-            link_event(stream, events[i].events);
-        }
-        if (!interest->dormant)
-            make_hot(fd, *interest);
-        if (stream.set_entries.load(std::memory_order_relaxed) > 1) {
-            // One link, several entries (duplicates of the descriptor): all are looked at.
-            interests_.each([&](int number, Interest& other) {
-                if (other.managed && !other.dormant && other.slot == interest->slot)
-                    make_hot(number, other);
-            });
-        }
-    }
-}
-
 /// What the program's own set has, without waiting. @return how many.
-int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity) {
+int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
     ++kernel_waits_;
-    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
-    return found <= 0 ? 0 : kicked_kernel_ ? without_kicks(events, found) : found;
+    const int found = sys::epoll_pwait(set_fd, events, capacity, 0, mask);
+    if (found <= 0)
+        return mask != nullptr ? found : 0;
+    return kicked_kernel_ ? without_kicks(events, found) : found;
 }
 
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
+    if (!ensure_hidden(descriptor)) [[unlikely]]
+        return capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
     register_streams();
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, mask);
@@ -327,7 +135,9 @@ bool EpollSet::leave_kernel() {
         return false;
     const uint64_t one = 1;
     if (left == 0) {
-        sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, kick_, nullptr);
+        epoll_event silent{EPOLLET, {}};
+        silent.data.u64 = kernel_kick_data();
+        sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &silent);
         kicked_kernel_ = false;
     } else {
         sys::write(kick_, &one, sizeof one);  // the next one
@@ -353,14 +163,15 @@ void EpollSet::pass_on() {
         kick();
 }
 
-int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask) {
+int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
+                   bool may_spin) {
     if (capacity <= 0)
         return -EINVAL;
     // seq_cst: Dekker with closing(). Who comes too late finds the descriptor closed.
     inside_.fetch_add(1, std::memory_order_seq_cst);
     int result = -EBADF;
     if (find_set(set_fd) == this || kept_.load(std::memory_order_seq_cst) >= 0)
-        result = wait_inside(set_fd, events, capacity, timeout, mask);
+        result = wait_inside(set_fd, events, capacity, timeout, mask, may_spin);
     if (inside_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
         const int kept = kept_.exchange(-1, std::memory_order_seq_cst);
         if (kept >= 0) [[unlikely]]
@@ -369,8 +180,43 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
     return result;
 }
 
+/// Before a sleep, with the lock held.
+int64_t EpollSet::time_to_spin() {
+    if (hot_count_ == 0)
+        return 0;
+    const Stream& any = stream_at(interests_.find(hot_[0])->slot);
+    return has_segment(any) && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+}
+
+bool EpollSet::spin(int64_t timeout, bool (*look)(void* context), void* context) {
+    lock.lock();
+    const int64_t time = time_to_spin();
+    lock.unlock();
+    return time > 0 && spin_until(history_, deadline_after(timeout), time, [&] { return look(context); });
+}
+
+int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
+    Hold hold(lock);
+    if (!has_managed() || !ensure_hidden(set_fd))
+        return 0;
+    register_streams();
+    epoll_event hidden[kHiddenEvents];
+    const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
+    if (count <= 0)
+        return 0;
+    bool ordinary = false;
+    handle_hidden(hidden, count, ordinary);
+    int found = scan(events, capacity);
+    if (some_left_) [[unlikely]]
+        give_left_to_kernel();
+    if (ordinary && found < capacity)
+        found += take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
+    pass_on();
+    return found;
+}
+
 int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout,
-                          const sigset_t* mask) {
+                          const sigset_t* mask, bool may_spin) {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     for (bool again = true; again;) {
         again = false;
@@ -386,13 +232,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     }
     // From here on the lock is held, except asleep.
     descriptor = descriptor_now(set_fd);
-    if (!ensure_hidden(descriptor)) {
-        lock.unlock();
-        return -ENOMEM;
-    }
     for (bool first = true;; first = false) {
         int found = scan(events, capacity);
-        if (some_left_) [[unlikely]]
+        if (some_left_ || owing_) [[unlikely]]
             give_left_to_kernel();
         if (found != 0 || timeout == 0 || ordinary_lively_) {
             // What is about to return tells of everything that is ready by now, as the kernel would: a
@@ -408,9 +250,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             if (found < capacity && more >= 0 && timeout == 0 && found == 0)
                 found = scan(events, capacity);  // what the look brought back to the list
         }
-        if (found == 0 && timeout != 0 && first && hot_count_ != 0) {
-            Stream& any = stream_at(interests_.find(hot_[0])->slot);
-            const int64_t time = has_segment(any) && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+        if (found == 0 && timeout != 0 && first && may_spin) {
+            const int64_t time = time_to_spin();
             if (time > 0)
                 spin_until(history_, deadline, time, [&] {
                     // Other threads get at the set in between.
@@ -429,12 +270,13 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             return found;
         }
 
-        if (!register_streams()) {
+        if (!can_sleep()) {
             lock.unlock();
             sys::sleep_ns(200'000);
             lock.lock();
             if (time_left(deadline) == 0)
                 timeout = 0;
+            ordinary_lively_ = true;  // ordinary descriptors would end no sleep either: looked at each time
             continue;
         }
         const uint64_t token = new_sleep_token();
@@ -519,7 +361,9 @@ bool EpollSet::any_ready(int set_fd) {
 
 int EpollSet::arm(int set_fd, uint64_t token) {
     Hold hold(lock);
-    if (!ensure_hidden(set_fd) || !register_streams())
+    if (some_left_ || owing_)
+        give_left_to_kernel();
+    if (!ensure_hidden(set_fd) || !can_sleep())
         return -1;
     arm_hot(token);
     // A thread that polls the set sleeps on it as well: others that take its events must wake it.
@@ -540,8 +384,11 @@ void EpollSet::poller_left() {
 
 void EpollSet::take_hidden_events() {
     Hold hold(lock);
-    if (hidden_ < 0)
-        return;
+    if (hidden_ >= 0)
+        take_hidden_events_locked();
+}
+
+void EpollSet::take_hidden_events_locked() {
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
     bool ordinary = false;

@@ -27,20 +27,23 @@ Interest* InterestTable::make(int fd) {
     Interest*& block = blocks_[number / kBlock];
     if (block == nullptr)
         block = static_cast<Interest*>(zeroed_pages(sizeof(Interest) * kBlock));
+    if (number / kBlock >= blocks_end_)
+        blocks_end_ = number / kBlock + 1;
     return block != nullptr ? &block[number % kBlock] : nullptr;
 }
 
 void InterestTable::release() {
     if (blocks_ == nullptr)
         return;
-    for (uint32_t i = 0; i < kBlocks; ++i)
+    for (uint32_t i = 0; i < blocks_end_; ++i)
         if (blocks_[i] != nullptr)
             sys::munmap(blocks_[i], sizeof(Interest) * kBlock);
     sys::munmap(blocks_, sizeof(Interest*) * kBlocks);
     blocks_ = nullptr;
+    blocks_end_ = 0;
 }
 
-long interest_in_kernel(int set_fd, int fd) {
+bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument) {
     char path[48] = "/proc/self/fdinfo/";
     char* end = path + strlen(path);
     char digits[12];
@@ -52,17 +55,17 @@ long interest_in_kernel(int set_fd, int fd) {
     *end = 0;
     const long info = sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_CLOEXEC, 0);
     if (info < 0)
-        return -1;
-    // Lines "tfd:  8 events: 80000019 data: ..."; read by the byte into two numbers, since a line may lie
+        return false;
+    // Lines "tfd:  8 events: 80000019 data: 8 pos: ..."; taken by the byte into words, since a line may lie
     // across two pieces.
-    long found = -1;
     char piece[1024];
-    char word[16] = {};
+    char word[24] = {};
     unsigned length = 0;
-    enum { kElse, kDescriptor, kEvents } next = kElse;
-    long descriptor = -1;
-    for (long size; found < 0 && (size = sys::read(static_cast<int>(info), piece, sizeof piece)) > 0;) {
-        for (long i = 0; i < size && found < 0; ++i) {
+    enum { kElse, kDescriptor, kEvents, kData } next = kElse;
+    int fd = -1;
+    uint32_t events = 0;
+    for (long size; (size = sys::read(static_cast<int>(info), piece, sizeof piece)) > 0;) {
+        for (long i = 0; i < size; ++i) {
             const char c = piece[i];
             if (c != ' ' && c != '\n' && c != '\t') {
                 if (length < sizeof word - 1)
@@ -74,14 +77,35 @@ long interest_in_kernel(int set_fd, int fd) {
             word[length] = 0;
             length = 0;
             if (next == kDescriptor)
-                descriptor = strtol(word, nullptr, 10);
-            else if (next == kEvents && descriptor == fd)
-                found = strtol(word, nullptr, 16);
-            next = strcmp(word, "tfd:") == 0 ? kDescriptor : strcmp(word, "events:") == 0 ? kEvents : kElse;
+                fd = static_cast<int>(strtol(word, nullptr, 10));
+            else if (next == kEvents)
+                events = static_cast<uint32_t>(strtoul(word, nullptr, 16));
+            else if (next == kData)
+                visit(argument, fd, events, strtoull(word, nullptr, 16));
+            next = strcmp(word, "tfd:") == 0      ? kDescriptor
+                   : strcmp(word, "events:") == 0 ? kEvents
+                   : strcmp(word, "data:") == 0   ? kData
+                                                  : kElse;
         }
     }
     sys::close(static_cast<int>(info));
-    return found;
+    return true;
+}
+
+long interest_in_kernel(int set_fd, int fd) {
+    struct Wanted {
+        int fd;
+        long events;
+    } wanted{fd, -1};
+    each_entry_in_kernel(
+        set_fd,
+        [](void* argument, int number, uint32_t events, uint64_t) {
+            auto& one = *static_cast<Wanted*>(argument);
+            if (number == one.fd)
+                one.events = events;
+        },
+        &wanted);
+    return wanted.events;
 }
 
 }  // namespace loopfast

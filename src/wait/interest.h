@@ -7,6 +7,9 @@
 namespace loopfast {
 
 struct Interest {
+    /// A descriptor that means the stream: the entry's own number, `fd`, may be closed.
+    int open(int fd) const { return via != 0 ? via - 1 : fd; }
+
     uint32_t slot;
     uint32_t generation;
     uint32_t events;  ///< as epoll_ctl was given them
@@ -24,12 +27,14 @@ struct Interest {
     bool managed : 1;     ///< in our hands; else in the kernel's set E
     bool disabled : 1;    ///< a one-shot that fired
     bool edge : 1;        ///< an edge is due whatever the positions say
+    bool edge_due : 1;    ///< one of a call under way, unless the kernel told of it first
     bool edge_if_unread : 1;  ///< one is due as long as something lies unread
     bool registered : 1;  ///< link and kernel socket are in H
     bool had_room : 1;    ///< when it was registered: the first event says so, and that is no news
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;
+    bool owed : 1;  ///< it belongs to E again, which had no memory for it: see give_to_kernel
 };
 
 /// Interest by descriptor number, in blocks made at the first use.
@@ -44,7 +49,7 @@ public:
     Interest* make(int fd);
     void release();
     template <typename Visit> void each(Visit visit) const {
-        for (uint32_t block = 0; blocks_ != nullptr && block < kBlocks; ++block)
+        for (uint32_t block = 0; block < blocks_end_; ++block)
             for (uint32_t i = 0; blocks_[block] != nullptr && i < kBlock; ++i)
                 if (blocks_[block][i].used)
                     visit(static_cast<int>(block * kBlock + i), blocks_[block][i]);
@@ -54,7 +59,13 @@ private:
     static constexpr uint32_t kBlock = 64;
     static constexpr uint32_t kBlocks = 16384;
     Interest** blocks_ = nullptr;
+    uint32_t blocks_end_ = 0;  ///< above every block that was made
 };
+
+/// The entries of a set in the kernel, as /proc tells of them: `visit` is given `argument` and, of each, the
+/// descriptor's number, the events and the data. @return false when the kernel does not say.
+using EntryVisit = void (*)(void* argument, int fd, uint32_t events, uint64_t data);
+bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument);
 
 /// What a set in the kernel still waits for on `fd`: a one-shot that fired has nothing left of its interest.
 /// The kernel says so in /proc only. @return epoll bits, or -1 when it does not say.

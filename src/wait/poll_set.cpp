@@ -170,6 +170,7 @@ public:
                 if (token != 0) {
                     const int hidden = watched.set->arm(part.fd, token);
                     watched.armed = hidden >= 0;
+                    good = good && hidden >= 0;
                     part.fd = hidden >= 0 ? hidden : part.fd;
                 }
                 break;
@@ -426,8 +427,11 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
 int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void* argument) {
     moved = false;
     Scratch scratch(count);
-    if (scratch.watched == nullptr)
-        return wait(argument);
+    if (scratch.watched == nullptr) {
+        // Without the places to note the streams in, one could be fused while we wait for it in the kernel.
+        errno = ENOMEM;
+        return -1;
+    }
     nfds_t held = 0;
     for (; held < count && !moved; ++held) {
         Stream* const stream = find_stream(fds[held].fd);

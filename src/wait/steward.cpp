@@ -84,7 +84,7 @@ uint64_t data_of(const Stream& stream) {
 int watch(const Stream& stream, int fd, uint32_t events) {
     epoll_event event{events | EPOLLRDHUP | EPOLLET, {}};
     event.data.u64 = data_of(stream);
-    const int result = sys::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+    const int result = sys::insisting([&] { return sys::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event); });
     return result == -EEXIST ? sys::epoll_ctl(set, EPOLL_CTL_MOD, fd, &event) : result;
 }
 
@@ -293,9 +293,11 @@ void attend_stream(Stream& stream) {
     if (access.good())
         result = watch(stream, stream.link.load(std::memory_order_relaxed),
                        settled ? 0U : static_cast<uint32_t>(EPOLLIN));
-    // Where there is no thread to be had it is enough to find that out once; for want of memory the next
-    // sleep asks again.
-    if (result != -ENOMEM && (settled || !access.good()))
+    else if (!retired && set < 0)
+        result = -ENOMEM;
+    // Where there is no thread to be had it is enough to find that out once; for want of memory or
+    // descriptors the next send or sleep asks again.
+    if (result != -ENOMEM && result != -ENOSPC && (settled || !access.good()))
         stream.attended.store(steward_on_duty.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 

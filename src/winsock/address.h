@@ -8,7 +8,7 @@ namespace loopfast::winsock {
 
 struct Address {
     unsigned size = 0;
-    alignas(8) unsigned char bytes[128] = {};
+    alignas(8) unsigned char bytes[32] = {};  ///< either family's fit
 
     int family() const;  ///< Linux's number
     unsigned port() const;

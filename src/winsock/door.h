@@ -24,7 +24,7 @@
 namespace loopfast::winsock {
 
 /// The thread's last error: WSAGetLastError() and GetLastError() are this word.
-extern thread_local DWORD last_error;
+extern constinit thread_local DWORD last_error;
 
 /// As most functions of the interface report.
 inline int reported(int error) {

@@ -70,8 +70,6 @@ void write_accept_addresses(Socket& accepted, Operation& operation) {
 }
 
 void continue_accept(Socket& listener, Operation* operation) {
-    if (operation->reactor != nullptr)
-        operation->reactor->add_pending(-1);
     const Ref<Socket> accepted(std::exchange(operation->accepted, nullptr));
     operation->work = Work::kAcceptData;
     operation->listener = listener.handle();

@@ -46,8 +46,10 @@ int fast_path(Socket& socket, const Control& control) {
         return WSAEINVAL;
     if (!socket.is_stream())
         return WSAEOPNOTSUPP;
-    socket.fast_path.store(on != 0, std::memory_order_relaxed);
-    return wsa_of_errno(native::fast_path(socket.fd(), on != 0));
+    const int result = native::fast_path(socket.fd(), on != 0);
+    if (result >= 0)
+        socket.fast_path.store(on != 0, std::memory_order_relaxed);
+    return wsa_of_errno(result);
 }
 
 int keep_alive(Socket& socket, const Control& control) {

@@ -1,5 +1,6 @@
-// A mutex of one word, and the two futex calls under it. Held for the bookkeeping of one operation at most,
-// never over a wait; a non-blocking send or receive is the longest thing done under one.
+// A mutex, and the two futex calls under it. Held for the bookkeeping of one operation at most, never over a
+// wait; a non-blocking send or receive is the longest thing done under one. Taking it is one atomic
+// operation, giving it back is a store: who has to sleep for it pays for the fence (barrier.h).
 #pragma once
 
 #include <linux/futex.h>
@@ -9,6 +10,8 @@
 #include <atomic>
 #include <cstdint>
 #include <ctime>
+
+#include "winsock/barrier.h"
 
 namespace loopfast::winsock {
 
@@ -43,29 +46,39 @@ inline void futex_wake(std::atomic<int>& word, int count = 1) {
 class Lock {
 public:
     void lock() {
-        int expected = 0;
-        // Acquire pairs with the release in unlock().
-        if (!word_.compare_exchange_strong(expected, 1, std::memory_order_acquire)) [[unlikely]]
+        if (!try_lock()) [[unlikely]]
             lock_slowly();
     }
+    bool try_lock() {
+        int expected = 0;
+        // Acquire pairs with the release in unlock().
+        return word_.compare_exchange_strong(expected, 1, std::memory_order_acquire,
+                                             std::memory_order_relaxed);
+    }
+    /// The owner must keep what the lock is part of: it is looked at once more after it was given back.
     void unlock() {
-        if (word_.exchange(0, std::memory_order_release) == 2) [[unlikely]]
+        word_.store(0, std::memory_order_release);
+        // Pairs with the heavy fence in lock_slowly(): we see the sleeper, or it sees the lock free.
+        light_fence();
+        if (sleepers_.load(std::memory_order_relaxed) != 0) [[unlikely]]
             futex_wake(word_);
     }
 
 private:
     __attribute__((noinline)) void lock_slowly() {
         for (int i = 0; i < 100; ++i) {
-            int expected = 0;
-            if (word_.load(std::memory_order_relaxed) == 0 &&
-                word_.compare_exchange_strong(expected, 1, std::memory_order_acquire))
+            if (word_.load(std::memory_order_relaxed) == 0 && try_lock())
                 return;
             __builtin_ia32_pause();
         }
-        while (word_.exchange(2, std::memory_order_acquire) != 0)
-            futex_wait(word_, 2);
+        sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        heavy_fence();
+        while (!try_lock())
+            futex_wait(word_, 1);
+        sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
-    std::atomic<int> word_{0};  ///< 0 free, 1 held, 2 held and waited for
+    std::atomic<int> word_{0};
+    std::atomic<int> sleepers_{0};
 };
 
 class Hold {

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -16,6 +17,7 @@
 #include <cstring>
 
 #include "loopfast.h"
+#include "posix/door.h"
 #include "winsock/lock.h"
 
 namespace loopfast::winsock::native {
@@ -167,6 +169,9 @@ void copy_options(int from, int to) {
 }
 
 long send(int fd, const void* bytes, size_t size, int flags) {
+    if (flags == 0)
+        if (const long result = loopfast_door_send(fd, bytes, size); result != LONG_MIN) [[likely]]
+            return result;
     return result_of(::send(fd, bytes, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 long send_parts(int fd, const iovec* parts, size_t count, int flags, const void* to, unsigned to_size) {
@@ -178,6 +183,9 @@ long send_parts(int fd, const iovec* parts, size_t count, int flags, const void*
     return result_of(::sendmsg(fd, &message, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 long receive(int fd, void* bytes, size_t size, int flags) {
+    if (flags == 0)
+        if (const long result = loopfast_door_receive(fd, bytes, size); result != LONG_MIN) [[likely]]
+            return result;
     return result_of(::recv(fd, bytes, size, flags | MSG_DONTWAIT));
 }
 long receive_parts(int fd, const iovec* parts, size_t count, int& flags, void* from, unsigned* from_size) {
@@ -229,11 +237,21 @@ int epoll_control(int set, int operation, int fd, uint32_t events, uint64_t data
     event.data.u64 = data;
     return result_of(::epoll_ctl(set, operation, fd, &event));
 }
-int epoll_wait(int set, epoll_event* events, int capacity, int64_t timeout) {
+int epoll_wait(int set, epoll_event* events, int capacity, int64_t timeout, bool may_spin) {
+    if (!may_spin)
+        return loopfast_door_wait(set, events, capacity, timeout);
     if (timeout == kNever || timeout == 0)
         return result_of(::epoll_wait(set, events, capacity, timeout == 0 ? 0 : -1));
     timespec time{static_cast<time_t>(timeout / 1'000'000'000), static_cast<long>(timeout % 1'000'000'000)};
     return result_of(::epoll_pwait2(set, events, capacity, &time, nullptr));
+}
+
+int look(int fd, int wanted) { return loopfast_door_look(fd, wanted); }
+bool spin(int set, int64_t timeout, bool (*look)(void* context), void* context) {
+    return loopfast_door_spin(set, timeout, look, context);
+}
+int epoll_glance(int set, epoll_event* events, int capacity) {
+    return loopfast_door_glance(set, events, capacity);
 }
 
 int event_create() { return result_of(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }

@@ -103,7 +103,14 @@ short ready_now(int fd, short events);
 
 int epoll_create();
 int epoll_control(int set, int operation, int fd, uint32_t events, uint64_t data);
-int epoll_wait(int set, epoll_event* events, int capacity, int64_t timeout);
+/// @param may_spin whether libloopfast may look for a while before it sleeps.
+int epoll_wait(int set, epoll_event* events, int capacity, int64_t timeout, bool may_spin);
+
+// Of a door's own, see posix/door.h.
+/// Which of kIn and kOut a connection on the ring is ready for; -1 where a call must say.
+int look(int fd, int wanted);
+bool spin(int set, int64_t timeout, bool (*look)(void* context), void* context);
+int epoll_glance(int set, epoll_event* events, int capacity);
 
 int event_create();         ///< an eventfd, non-blocking
 void event_signal(int fd);  ///< safe in a signal handler

@@ -9,7 +9,7 @@
 
 namespace loopfast::winsock {
 
-thread_local ProviderCall provider_call;
+constinit thread_local ProviderCall provider_call = {};
 
 void Operation::set_parts(const iovec* given, unsigned number) {
     parts = small;
@@ -21,7 +21,9 @@ void Operation::set_parts(const iovec* given, unsigned number) {
         }
         parts = large_;
     }
-    if (number != 0)
+    if (number == 1) [[likely]]
+        *parts = *given;
+    else if (number != 0)
         memcpy(parts, given, number * sizeof *given);
     count = number;
 }
@@ -46,12 +48,16 @@ int make_target(Socket& socket, OVERLAPPED* overlapped, LPWSAOVERLAPPED_COMPLETI
     if (!writable_quickly(overlapped))
         return WSAEFAULT;
     target.overlapped = overlapped;
-    target.call = provider_call;
+    target.event = nullptr;
+    target.port = nullptr;
+    target.port_counted = false;
+    target.routine = routine;
+    target.thread = nullptr;
     Port* const port = socket.port();
     if (routine != nullptr) {
         if (port != nullptr)
             return WSAEINVAL;
-        target.routine = routine;
+        target.call = provider_call;
         if (!target.call.has_thread) {
             target.thread = &this_thread();
             target.thread->keep();
@@ -141,7 +147,7 @@ void give_back(Operation* operation) {
 }
 
 void complete(Target& target, Operation* operation, int error, size_t bytes, DWORD flags, bool immediate) {
-    const NTSTATUS status = status_of_wsa(error);
+    const NTSTATUS status = error == 0 ? STATUS_SUCCESS : status_of_wsa(error);
     OVERLAPPED* const overlapped = target.overlapped;
     if (target.routine != nullptr) {
         operation->error = static_cast<DWORD>(error);

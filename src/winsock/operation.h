@@ -23,27 +23,27 @@ struct Provider {
 };
 /// The call came through a provider's table: its routine goes to this thread, through these upcalls.
 struct ProviderCall {
-    const Provider* provider = nullptr;
-    WSATHREADID thread = {};
-    bool has_thread = false;
+    const Provider* provider;
+    WSATHREADID thread;
+    bool has_thread;
 };
-extern thread_local ProviderCall provider_call;
+extern constinit thread_local ProviderCall provider_call;
 
-/// Whom to tell of a completion, and how.
+/// Whom to tell of a completion, and how. make_target() fills it in.
 struct Target {
-    OVERLAPPED* overlapped = nullptr;
-    Event* event = nullptr;     ///< counted, like the thread
-    Port* port = nullptr;       ///< nullptr also where the lowest bit of hEvent forbids a packet
-    bool port_counted = false;  ///< else its socket keeps it
-    ULONG_PTR key = 0;
-    bool skip_success = false;  ///< no packet for what succeeds at once
-    LPWSAOVERLAPPED_COMPLETION_ROUTINE routine = nullptr;
-    Thread* thread = nullptr;  ///< whose routine it is
-    ProviderCall call;
+    OVERLAPPED* overlapped;
+    Event* event;       ///< counted, like the thread
+    Port* port;         ///< nullptr also where the lowest bit of hEvent forbids a packet
+    bool port_counted;  ///< else its socket keeps it
+    bool skip_success;  ///< no packet for what succeeds at once
+    ULONG_PTR key;
+    LPWSAOVERLAPPED_COMPLETION_ROUTINE routine;
+    Thread* thread;     ///< whose routine it is
+    ProviderCall call;  ///< only where there is a routine
 };
 
 /// Checks what an overlapped call names and marks the OVERLAPPED as pending. @return 0 or an error, without
-/// effect.
+/// effect on that.
 int make_target(Socket& socket, OVERLAPPED* overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                 Target& target);
 /// It failed at once: no completion will be told, the error is returned.
@@ -54,10 +54,9 @@ enum class Work : uint8_t { kReceive, kSend, kAccept, kAcceptData, kConnect, kDi
 struct Operation {
     Operation* next = nullptr;
     Routine routine;  ///< while it is queued to a thread
-    Target target;
+    Target target = {};
     Work work = Work::kReceive;
-    uint64_t issuer = 0;         ///< Thread::id
-    Reactor* reactor = nullptr;  ///< where it counts as pending
+    uint64_t issuer = 0;  ///< Thread::id
 
     static constexpr unsigned kSmall = 4;
     iovec small[kSmall];

@@ -17,9 +17,17 @@ namespace {
 constexpr size_t kFirstRoom = 64;
 constexpr DWORD kUndecided = 1;
 
-/// The port whose reactor the calling thread drives on its way to a packet: what it completes it takes
-/// itself.
-thread_local const Port* taking_from = nullptr;
+/// What the calling thread completes on its way to a packet of a port, while it drives its reactor or looks
+/// at its hot sockets, is for itself: nobody is called for it.
+struct Delivery {
+    const Port* port;
+    Packet* packets;  ///< where it goes if there is room, and nothing in the queue that is older
+    ULONG capacity;
+    ULONG count;
+    bool alertable;
+    Thread* thread;
+};
+thread_local Delivery* delivery = nullptr;
 
 DWORD processors() {
     cpu_set_t set;
@@ -53,7 +61,7 @@ Port::~Port() { reactor.stop(); }
 
 void Port::closed() {
     Hold hold(lock_);
-    closed_ = true;
+    closed_.store(true, std::memory_order_relaxed);
     for (Waiter* waiter = waiters_; waiter != nullptr; waiter = waiter->next_at_port)
         waiter->call();
 }
@@ -74,28 +82,39 @@ bool Port::call_waiter() {
 }
 
 void Port::remove(Waiter& waiter) {
-    for (Waiter** place = &waiters_; *place != nullptr; place = &(*place)->next_at_port) {
-        if (*place == &waiter) {
-            *place = waiter.next_at_port;
-            return;
-        }
+    Waiter* other = waiters_.load(std::memory_order_relaxed);
+    if (other == &waiter) {
+        waiters_.store(waiter.next_at_port, std::memory_order_relaxed);
+        return;
     }
+    while (other->next_at_port != &waiter)
+        other = other->next_at_port;
+    other->next_at_port = waiter.next_at_port;
 }
 
 bool Port::push(const Packet& packet) {
+    Delivery* const mine = delivery != nullptr && delivery->port == this ? delivery : nullptr;
+    // What was posted before the peer could send this is seen in the queue: its sender came by there.
+    if (mine != nullptr && mine->count < mine->capacity && empty()) [[likely]] {
+        mine->packets[mine->count++] = packet;
+        return true;
+    }
     bool held_back;
     {
         Hold hold(lock_);
         if (closed_)
             return false;
-        if (tail_ - head_ == packets_.size()) {
+        const size_t head = head_.load(std::memory_order_relaxed);
+        const size_t tail = tail_.load(std::memory_order_relaxed);
+        if (tail - head == packets_.size()) {
             std::vector<Packet> larger(packets_.size() * 2);
-            for (size_t at = head_; at != tail_; ++at)
+            for (size_t at = head; at != tail; ++at)
                 larger[at & (larger.size() - 1)] = packets_[at & (packets_.size() - 1)];
             packets_.swap(larger);
         }
-        packets_[tail_++ & (packets_.size() - 1)] = packet;
-        if (taking_from == this)
+        packets_[tail & (packets_.size() - 1)] = packet;
+        tail_.store(tail + 1, std::memory_order_relaxed);
+        if (mine != nullptr)
             return true;
         if (may_run())
             call_waiter();
@@ -107,8 +126,10 @@ bool Port::push(const Packet& packet) {
 }
 
 void Port::pop(Packet* packets, ULONG capacity, ULONG& count) {
-    for (count = 0; count < capacity && !empty(); ++count)
-        packets[count] = packets_[head_++ & (packets_.size() - 1)];
+    size_t head = head_.load(std::memory_order_relaxed);
+    for (count = 0; count < capacity && head != tail_.load(std::memory_order_relaxed); ++count)
+        packets[count] = packets_[head++ & (packets_.size() - 1)];
+    head_.store(head, std::memory_order_relaxed);
 }
 
 void Port::associate(Thread& thread) {
@@ -176,8 +197,53 @@ bool Port::let_more_run() {
     return true;
 }
 
+bool Port::quick_way_is_open(Thread& thread, bool alertable) const {
+    // Relaxed: nobody relies on who is on this way. What is seen too late, or is posted after the last look,
+    // is seen under the lock on the long way, or by the next call.
+    return thread.port == this && thread.counted.load(std::memory_order_relaxed) &&
+           waiters_.load(std::memory_order_relaxed) == nullptr && !reactor.driven() &&
+           !reactor.adopted.load(std::memory_order_relaxed) && empty() &&
+           !closed_.load(std::memory_order_relaxed) && !(alertable && thread.has_routines());
+}
+
+/// One look on the quick way. @return whether it ends here.
+bool Port::look(void* context) {
+    Delivery& mine = *static_cast<Delivery*>(context);
+    Port& port = const_cast<Port&>(*mine.port);
+    port.reactor.look_at_hot(
+        [](void* pointer) {
+            const Delivery& delivered = *static_cast<Delivery*>(pointer);
+            return delivered.count == delivered.capacity;
+        },
+        context);
+    return mine.count != 0 || !port.quick_way_is_open(*mine.thread, mine.alertable);
+}
+
+bool Port::take_quickly(Thread& thread, Packet* packets, ULONG capacity, ULONG& count, int64_t deadline,
+                        bool alertable) {
+    if (!reactor.has_hot() || !quick_way_is_open(thread, alertable))
+        return false;
+    Delivery mine{this, packets, capacity, 0, alertable, &thread};
+    delivery = &mine;
+    reactor.note_epoch();
+    if (reactor.is_due() && reactor.try_take()) {
+        reactor.glance();
+        reactor.leave();
+    }
+    if (mine.count == 0 && !look(&mine))
+        if (const int64_t left = left_until(deadline); left > 0)
+            reactor.spin(left, look, &mine);
+    delivery = nullptr;
+    count = mine.count;
+    // Nobody drives while we are away. The engine knows: it was told when the role was left last, and sees by
+    // the epoch that we have been here.
+    return count != 0;
+}
+
 DWORD Port::take(Packet* packets, ULONG capacity, ULONG& count, int64_t deadline, bool alertable) {
     Thread& thread = this_thread();
+    if (take_quickly(thread, packets, capacity, count, deadline, alertable)) [[likely]]
+        return 0;
     if (thread.port == this)
         stop_running(thread);
     else if (thread.port != nullptr)
@@ -225,9 +291,10 @@ DWORD Port::take(Packet* packets, ULONG capacity, ULONG& count, int64_t deadline
         }
         driving = driving || reactor.try_take();
         if (driving) {
-            taking_from = this;
+            Delivery mine{this, packets, 0, 0, alertable, &thread};
+            delivery = &mine;
             reactor.drive(&thread.waiter, left_until(deadline));
-            taking_from = nullptr;
+            delivery = nullptr;
         } else {
             thread.waiter.sleep(deadline);
         }

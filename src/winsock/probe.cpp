@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -20,7 +21,7 @@ namespace loopfast::winsock {
 
 namespace {
 
-constexpr uintptr_t kPage = 4096;
+using probe_detail::kPage;
 
 struct Range {
     uintptr_t first;
@@ -79,43 +80,33 @@ bool asked(const void* memory, size_t size, bool write) {
     return result;
 }
 
-/// Pages found good: a page number with its lowest bit for "writable too".
-struct Remembered {
-    uintptr_t page = 1;
-    uint32_t uses = 0;
-};
-constexpr unsigned kSlots = 256;
-constexpr uint32_t kUses = 1024;
-thread_local Remembered remembered[kSlots];
+}  // namespace
 
-bool known(uintptr_t page, bool write) {
-    Remembered& slot = remembered[(page / kPage) % kSlots];
-    if ((slot.page & ~uintptr_t{1}) == page && slot.page > 1 && (!write || (slot.page & 1) != 0) &&
-        slot.uses > 0) {
-        --slot.uses;
-        return true;
+bool readable(const void* memory, size_t size) { return asked(memory, size, false); }
+bool writable(void* memory, size_t size) { return asked(memory, size, true); }
+
+namespace probe_detail {
+
+namespace {
+constexpr int kLooks = 8192;  // some hundred sends and receives
+}  // namespace
+
+constinit thread_local uintptr_t good_pages[kSlots] = {};
+constinit thread_local int looks_left = kLooks;
+
+bool ask_about_page(uintptr_t page, bool write) {
+    if (looks_left < 0) {
+        memset(good_pages, 0, sizeof good_pages);
+        looks_left = kLooks;
     }
     const int error = errno;
     const bool good = ask({page, page, true}, write);
     errno = error;
     if (good)
-        slot = {page | (write ? 1U : 0U), kUses};
+        good_pages[page / kPage % kSlots] = page | (write ? 1U : 0U);
     return good;
 }
 
-bool quickly(const void* memory, size_t size, bool write) {
-    if (size == 0)
-        return true;
-    const Range range = pages_of(memory, size);
-    return range.valid && known(range.first, write) &&
-           (range.first == range.last || known(range.last, write));
-}
-
-}  // namespace
-
-bool readable(const void* memory, size_t size) { return asked(memory, size, false); }
-bool writable(void* memory, size_t size) { return asked(memory, size, true); }
-bool readable_quickly(const void* memory, size_t size) { return quickly(memory, size, false); }
-bool writable_quickly(void* memory, size_t size) { return quickly(memory, size, true); }
+}  // namespace probe_detail
 
 }  // namespace loopfast::winsock

@@ -1,4 +1,6 @@
 // The queues of a socket: operations that wait, tried in their order.
+#include <cerrno>
+
 #include "winsock/errors.h"
 #include "winsock/event_select.h"
 #include "winsock/extension.h"
@@ -17,9 +19,7 @@ Operation* Socket::new_operation(Direction& direction, Target& target, Work work
     } else {
         operation = new Operation;
     }
-    operation->next = nullptr;
     operation->target = target;
-    target = Target{};
     operation->work = work;
     operation->issuer = this_thread().id;
     operation->done = 0;
@@ -35,20 +35,25 @@ Operation* Socket::new_operation(Direction& direction, Target& target, Work work
 }
 
 void Socket::enqueue(Direction& direction, Operation* operation) {
+    if (direction.closed) [[unlikely]] {
+        // By another thread, between this call's look-up and now.
+        finish(direction, operation, WSA_OPERATION_ABORTED, operation->done, 0);
+        return;
+    }
     operation->next = nullptr;
     *direction.tail = operation;
     direction.tail = &operation->next;
-    operation->reactor = reactor();
-    if (operation->reactor == nullptr)
+    Reactor* const mine = reactor();
+    if (mine == nullptr)
         return;
-    operation->reactor->add_pending(1);
+    const bool news = direction.count_at(mine);
     watch(&direction == &out);
-    operation->reactor->want_driver();
+    // Who left the reactor since it heard of this direction has seen to a driver.
+    if (news)
+        mine->want_driver();
 }
 
 void Socket::finish(Direction& direction, Operation* operation, int error, size_t bytes, DWORD flags) {
-    if (operation->reactor != nullptr)
-        operation->reactor->add_pending(-1);
     if (operation->accepted != nullptr) {
         if (error != 0)
             operation->accepted->state.store(State::kFresh, std::memory_order_release);  // as before the call
@@ -115,6 +120,25 @@ int Socket::perform_connect(Operation& operation) {
     operation.work = Work::kSend;  // the bytes that came with it
     size_t bytes;
     return perform_send(operation, bytes);
+}
+
+bool Socket::run_plain_receive() {
+    Operation* const operation = in.head;
+    if (operation == nullptr || operation->next != nullptr || operation->work != Work::kReceive ||
+        operation->count != 1 || operation->flags != 0 || operation->wait_all || operation->done != 0 ||
+        operation->parts->iov_len == 0 || shut_receive.load(std::memory_order_relaxed))
+        return false;
+    const long result = native::receive(fd(), operation->parts->iov_base, operation->parts->iov_len, 0);
+    if (result == 0 || result == -EAGAIN || result == -EINTR)
+        return false;
+    in.head = nullptr;
+    in.tail = &in.head;
+    // An error is not asked for again: Linux tells it once.
+    if (result > 0)
+        finish(in, operation, 0, static_cast<size_t>(result), 0);
+    else
+        finish(in, operation, error_of(result, false), 0, 0);
+    return true;
 }
 
 void Socket::run_in() {

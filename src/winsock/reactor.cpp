@@ -13,6 +13,13 @@ namespace loopfast::winsock {
 namespace {
 constexpr int kEvents = 64;
 constexpr uint64_t kKick = ~uint64_t{0};
+/// A few sockets are always looked at; of more, those without anything for this many looks are left to
+/// libloopfast until something happens there again.
+constexpr size_t kAlwaysHot = 8;
+constexpr uint16_t kQuietLooks = 1024;
+/// 50 us at 2 GHz.
+constexpr uint64_t kGlanceTicks = 100'000;
+constexpr uint32_t kGlancesPerWait = 8;
 }  // namespace
 
 void Waiter::call() {
@@ -56,16 +63,113 @@ bool Reactor::try_take() {
 }
 
 void Reactor::drive(Waiter* waiter, int64_t timeout) {
-    epoch_.fetch_add(1, std::memory_order_relaxed);
+    note_epoch();
+    const bool hot = has_hot();
+    if (hot) {
+        if (is_due())
+            glance();
+        struct Look {
+            Reactor& reactor;
+            const Waiter* waiter;
+        } look{*this, waiter};
+        const auto done = [](void* context) {
+            const Look& mine = *static_cast<Look*>(context);
+            return mine.reactor.look_at_hot(nullptr, nullptr) ||
+                   (mine.waiter != nullptr && mine.waiter->called());
+        };
+        if (done(&look) || (timeout != 0 && spin(timeout, done, &look)))
+            return;
+    }
     if (waiter != nullptr && !waiter->enter(*this))
         return;
     epoll_event events[kEvents];
-    const int count = native::epoll_wait(set_, events, kEvents, timeout);
+    const int count = native::epoll_wait(set_, events, kEvents, timeout, !hot);
+    glanced_.store(__builtin_ia32_rdtsc(), std::memory_order_relaxed);
     if (waiter != nullptr)
         waiter->left();
+    perform(events, count);
+}
+
+void Reactor::perform(const epoll_event* events, int count) {
     for (int i = 0; i < count; ++i)
         if (events[i].data.u64 != kKick)
             Socket::progress(events[i].data.u64, events[i].events);
+}
+
+bool Reactor::look_at_hot(bool (*enough)(void* context), void* context) {
+    bool any = false;
+    Hold hold(hot_lock_);
+    for (size_t left = hot_.size(); left > 0 && !hot_.empty(); --left) {
+        if (next_hot_ >= hot_.size())
+            next_hot_ = 0;
+        Socket& socket = *hot_[next_hot_];
+        switch (socket.progress_quickly()) {
+        case Socket::Quick::kNothing:
+            if (++socket.hot_quiet >= kQuietLooks && hot_.size() > kAlwaysHot)
+                remove_hot(socket);
+            else
+                ++next_hot_;
+            break;
+        case Socket::Quick::kDone:
+            any = true;
+            socket.hot_quiet = 0;
+            ++next_hot_;
+            if (enough != nullptr && enough(context))
+                return true;
+            break;
+        case Socket::Quick::kNotPlain:
+            remove_hot(socket);
+            break;
+        }
+    }
+    return any;
+}
+
+bool Reactor::spin(int64_t timeout, bool (*done)(void* context), void* context) {
+    return native::spin(set_, timeout, done, context);
+}
+
+bool Reactor::is_due() {
+    // A hint: two threads that both find it due both ask.
+    return __builtin_ia32_rdtsc() - glanced_.load(std::memory_order_relaxed) > kGlanceTicks;
+}
+
+void Reactor::glance() {
+    glanced_.store(__builtin_ia32_rdtsc(), std::memory_order_relaxed);
+    const uint32_t number = glances_.load(std::memory_order_relaxed) + 1;
+    glances_.store(number, std::memory_order_relaxed);
+    epoll_event events[kEvents];
+    perform(events, number % kGlancesPerWait == 0 ? native::epoll_wait(set_, events, kEvents, 0, false)
+                                                  : native::epoll_glance(set_, events, kEvents));
+}
+
+void Reactor::warm(Socket& socket) {
+    Hold hold(hot_lock_);
+    // closesocket marks the handle, then cools the socket under this lock; CreateIoCompletionPort changes the
+    // reactor, then cools it at the old one. So who is let in here is taken out again by them. (The lock is a
+    // full fence on this processor: they see it here, or it sees them here.)
+    if (socket.hot_at.load(std::memory_order_relaxed) != nullptr || !socket.is_open() ||
+        socket.reactor() != this)
+        return;
+    socket.hot_at.store(this, std::memory_order_relaxed);
+    socket.hot_place = hot_.size();
+    socket.hot_quiet = 0;
+    hot_.push_back(&socket);
+    hot_count_.store(hot_.size(), std::memory_order_relaxed);
+}
+
+void Reactor::cool(Socket& socket) {
+    Hold hold(hot_lock_);
+    if (socket.hot_at.load(std::memory_order_relaxed) == this)
+        remove_hot(socket);
+}
+
+void Reactor::remove_hot(Socket& socket) {
+    hot_[socket.hot_place] = hot_.back();
+    hot_[socket.hot_place]->hot_place = socket.hot_place;
+    hot_.pop_back();
+    hot_count_.store(hot_.size(), std::memory_order_relaxed);
+    socket.hot_at.store(nullptr, std::memory_order_relaxed);
 }
 
 bool Reactor::call_follower() {
@@ -123,19 +227,32 @@ void Reactor::wait(Waiter& waiter, int64_t deadline) {
     leave();
 }
 
+namespace {
+
+Reactor& the_common_reactor() {
+    static auto* const reactor = new Reactor(nullptr);  // outlives every destructor
+    return *reactor;
+}
+std::atomic<bool> common_started{false};
+
+}  // namespace
+
+Reactor* common_reactor_if_started() {
+    // Acquire pairs with the release below.
+    return common_started.load(std::memory_order_acquire) ? &the_common_reactor() : nullptr;
+}
+
 Reactor* common_reactor() {
-    static Reactor reactor(nullptr);
     static Lock starting;
-    static std::atomic<bool> started{false};
-    if (started.load(std::memory_order_acquire))
-        return &reactor;
+    if (Reactor* const reactor = common_reactor_if_started(); reactor != nullptr)
+        return reactor;
     Hold hold(starting);
-    if (!started.load(std::memory_order_relaxed)) {
-        if (!reactor.start())
+    if (!common_started.load(std::memory_order_relaxed)) {
+        if (!the_common_reactor().start())
             return nullptr;
-        started.store(true, std::memory_order_release);
+        common_started.store(true, std::memory_order_release);
     }
-    return &reactor;
+    return &the_common_reactor();
 }
 
 }  // namespace loopfast::winsock

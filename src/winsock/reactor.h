@@ -10,11 +10,16 @@
 // that matters, and no system call is made for each operation.
 #pragma once
 
+#include <vector>
+
 #include "winsock/waiter.h"
+
+struct epoll_event;
 
 namespace loopfast::winsock {
 
 class Port;
+class Socket;
 
 class Reactor {
 public:
@@ -30,6 +35,24 @@ public:
     /// By who has the role: waits for events up to `timeout` nanoseconds, unless `waiter` is called before or
     /// meanwhile, and performs them.
     void drive(Waiter* waiter, int64_t timeout);
+
+    // Hot sockets: those on the ring with something to receive. A thread that waits looks at them itself, by
+    // a few loads each, before it asks libloopfast, and needs not have the role for that.
+    bool has_hot() const { return hot_count_.load(std::memory_order_relaxed) != 0; }
+    /// Performs what they are ready for, until there is something for the caller if `enough` says so.
+    /// @return whether anything was performed.
+    bool look_at_hot(bool (*enough)(void* context), void* context);
+    /// Looks at them for as long as spinning pays. @return whether `done` said yes, which looks.
+    bool spin(int64_t timeout, bool (*done)(void* context), void* context);
+    /// Between looks at the hot ones alone: is it time to ask what else there is?
+    bool is_due();
+    /// Asks. By who has the role.
+    void glance();
+    void note_epoch() { epoch_.store(epoch_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+    /// `socket` is looked at, or not any more.
+    void warm(Socket& socket);
+    void cool(Socket& socket);
+
     /// Gives the role up; somebody who waits takes over, or the engine is told.
     void leave();
     /// Only gives it up, for those who see to the rest themselves.
@@ -68,9 +91,19 @@ private:
     Lock followers_lock_;
     std::atomic<int> follower_count_{0};
     Waiter* followers_ = nullptr;
+
+    void perform(const epoll_event* events, int count);
+    void remove_hot(Socket& socket);
+    Lock hot_lock_;  ///< before every other lock
+    std::vector<Socket*> hot_;
+    std::atomic<size_t> hot_count_{0};  ///< its size, for who does not hold the lock
+    size_t next_hot_ = 0;
+    std::atomic<uint64_t> glanced_{0};  ///< when, in ticks; this and the next are hints
+    std::atomic<uint32_t> glances_{0};
 };
 
 /// The reactor of all sockets without a port; started at first use. nullptr: no descriptors left.
 Reactor* common_reactor();
+Reactor* common_reactor_if_started();
 
 }  // namespace loopfast::winsock

@@ -1,10 +1,8 @@
 // recv and its relatives.
 #include "winsock/blocking.h"
-#include "winsock/buffers.h"
-#include "winsock/errors.h"
+#include "winsock/call.h"
 #include "winsock/event_select.h"
 #include "winsock/native.h"
-#include "winsock/socket.h"
 
 namespace loopfast::winsock {
 
@@ -13,17 +11,7 @@ namespace {
 constexpr DWORD kKnownFlags =
     MSG_OOB | MSG_PEEK | MSG_WAITALL | MSG_PARTIAL | MSG_PUSH_IMMEDIATE | MSG_INTERRUPT;
 
-struct Receive {
-    Buffers buffers;
-    int flags = 0;  ///< Linux's
-    bool wait_all = false;
-    bool wants_from = false;
-    Address from;
-    size_t received = 0;
-    DWORD out_flags = 0;
-};
-
-int begin(Socket& socket, DWORD flags, Receive& call) {
+int begin(Socket& socket, DWORD flags, Call& call) {
     if ((flags & ~kKnownFlags) != 0)
         return WSAEOPNOTSUPP;
     if ((flags & MSG_OOB) != 0 && !socket.is_stream())
@@ -39,125 +27,68 @@ int begin(Socket& socket, DWORD flags, Receive& call) {
 }
 
 /// After a receive: FD_READ, or FD_OOB, may be recorded again.
-void enable(Socket& socket, const Receive& call) {
+void enable(Socket& socket, const Call& call) {
     if (has_selection(socket))
         enable_event(socket, (call.flags & native::kOutOfBand) != 0 ? FD_OOB : FD_READ);
 }
 
-/// One attempt. WSAEWOULDBLOCK too when operations are queued before us.
-int attempt(Socket& socket, Receive& call, bool& queued) {
-    Hold hold(socket.in.lock);
-    queued = !socket.in.empty();
-    if (queued)
-        return WSAEWOULDBLOCK;
+/// One attempt, under the lock. WSAEWOULDBLOCK too while MSG_WAITALL wants more.
+int attempt(Socket& socket, Call& call) {
     int flags = call.flags;
     size_t moved;
     const int error =
         socket.try_receive(call.buffers.rest(), call.buffers.rest_count(), call.buffers.rest_size(), flags,
-                           call.wants_from ? &call.from : nullptr, moved);
+                           call.from != nullptr ? &call.address : nullptr, moved);
     if (error == 0 || error == WSAEMSGSIZE) {
         call.buffers.advance(moved);
-        call.received += moved;
         call.out_flags = error != 0 ? MSG_PARTIAL : 0;
-        if (error == 0 && call.wait_all && moved > 0 && call.buffers.rest_size() > 0)
-            return WSAEWOULDBLOCK;
-    } else if (error != WSAEWOULDBLOCK && call.received > 0) {
-        return 0;
+        return error == 0 && call.wait_all && moved > 0 && call.buffers.rest_size() > 0 ? WSAEWOULDBLOCK
+                                                                                        : error;
     }
-    return error;
+    return error != WSAEWOULDBLOCK && call.buffers.done > 0 ? 0 : error;
 }
 
-/// A blocking receive while overlapped ones are queued goes behind them.
-int receive_behind(Socket& socket, Receive& call) {
-    OVERLAPPED overlapped{};
-    overlapped.hEvent = reinterpret_cast<HANDLE>(UINT_PTR{1});  // no packet
-    Target target;
-    int error = make_target(socket, &overlapped, nullptr, target);
-    if (error != 0)
-        return error;
-    {
-        Hold hold(socket.in.lock);
-        Operation* const operation = socket.new_operation(socket.in, target, Work::kReceive);
-        operation->set_parts(call.buffers.rest(), call.buffers.rest_count());
-        operation->total = call.buffers.rest_size();
-        operation->flags = call.flags;
-        operation->wait_all = call.wait_all;
-        socket.enqueue(socket.in, operation);
-        socket.run_in();
-    }
-    wait_for_overlapped(&overlapped, *socket.reactor());
-    call.received += overlapped.InternalHigh;
-    return wsa_of_overlapped(overlapped);
-}
-
-int receive_now(Socket& socket, Receive& call) {
+int receive_now(Socket& socket, Call& call) {
     const DWORD timeout = socket.settings.receive_timeout;
     const int64_t deadline = timeout != 0 ? deadline_of(timeout) : kNever;
     for (;;) {
         bool queued;
-        const int error = attempt(socket, call, queued);
+        int error = WSAEWOULDBLOCK;
+        {
+            Hold hold(socket.in.lock);
+            queued = !socket.in.empty();
+            if (!queued)
+                error = attempt(socket, call);
+        }
         if (error != WSAEWOULDBLOCK)
             return error;
         if ((call.flags & native::kOutOfBand) != 0)
             return WSAEINVAL;  // there is no urgent byte; only an overlapped receive waits for one
         if (socket.nonblocking.load(std::memory_order_relaxed))
-            return call.received > 0 ? 0 : WSAEWOULDBLOCK;
+            return call.buffers.done > 0 ? 0 : WSAEWOULDBLOCK;
         if (!call.buffers.usable(true))
             return WSAEFAULT;
-        if (queued && !call.wants_from)
-            return receive_behind(socket, call);
+        if (queued && call.from == nullptr)
+            return go_behind(socket, call);
         const int waited = wait_until_ready(socket, native::kIn, deadline);
         if (waited != 0)
-            return call.received > 0 ? 0 : waited;
+            return call.buffers.done > 0 ? 0 : waited;
     }
 }
 
-int receive_overlapped(Socket& socket, Receive& call, sockaddr* from, int* from_size, OVERLAPPED* overlapped,
+int receive_overlapped(Socket& socket, Call& call, OVERLAPPED* overlapped,
                        LPWSAOVERLAPPED_COMPLETION_ROUTINE routine) {
-    Target target;
-    int error = make_target(socket, overlapped, routine, target);
-    if (error != 0)
-        return error;
-    socket.in.lock.lock();
-    bool queued = !socket.in.empty();
-    error = WSAEWOULDBLOCK;
-    if (!queued) {
-        int flags = call.flags;
-        size_t moved;
-        error = socket.try_receive(call.buffers.rest(), call.buffers.rest_count(), call.buffers.rest_size(),
-                                   flags, call.wants_from ? &call.from : nullptr, moved);
-        call.buffers.advance(moved);
-        call.received = moved;
-        if (error == 0 && call.wait_all && moved > 0 && call.buffers.rest_size() > 0)
-            error = WSAEWOULDBLOCK;
-    }
-    if (error == WSAEWOULDBLOCK && !call.buffers.usable(true))
-        error = WSAEFAULT;
-    if (error == WSAEWOULDBLOCK) {
-        Operation* const operation = socket.new_operation(socket.in, target, Work::kReceive);
-        operation->set_parts(call.buffers.rest(), call.buffers.rest_count());
-        operation->total = call.buffers.total;
-        operation->done = call.received;
-        operation->flags = call.flags;
-        operation->wait_all = call.wait_all;
-        operation->from = from;
-        operation->from_size = from_size;
-        call.received = 0;
-        socket.enqueue(socket.in, operation);
-        socket.in.lock.unlock();
-        return WSA_IO_PENDING;
-    }
-    Operation* const operation =
-        routine != nullptr && error == 0 ? socket.new_operation(socket.in, target, Work::kReceive) : nullptr;
-    socket.in.lock.unlock();
-    if (error != 0) {
-        forget(target, error);
-        return error;
-    }
-    if (from != nullptr)
-        to_windows(call.from, from, from_size);
-    complete(operation != nullptr ? operation->target : target, operation, 0, call.received, 0, true);
-    return 0;
+    const int error = do_overlapped(socket, call, overlapped, routine, [&] {
+        // Most overlapped receives are posted before what they are for has come. A look at the ring says so
+        // for less than an attempt costs.
+        if (call.flags == 0 && call.buffers.total != 0 &&
+            !socket.shut_receive.load(std::memory_order_relaxed) && socket.nothing_to_receive())
+            return WSAEWOULDBLOCK;
+        return attempt(socket, call);
+    });
+    if (error == WSA_IO_PENDING && socket.hot_at.load(std::memory_order_relaxed) == nullptr)
+        socket.warm();
+    return error;
 }
 
 int receive_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* received, DWORD* flags,
@@ -170,45 +101,38 @@ int receive_buffers(SOCKET handle, const WSABUF* buffers, DWORD count, DWORD* re
     const bool is_overlapped = socket->overlapped && (overlapped != nullptr || routine != nullptr);
     if (!writable_quickly(flags) || (received == nullptr ? !is_overlapped : !writable_quickly(received)))
         return WSAEFAULT;
-    Receive call;
+    Call call;
+    call.work = Work::kReceive;
     error = call.buffers.take(buffers, count);
     if (error == 0)
         error = begin(*socket, *flags, call);
     if (error != 0)
         return error;
-    call.wants_from = from != nullptr && from_size != nullptr && !socket->is_stream();
-    if (call.wants_from &&
-        (!writable(from_size) || !writable(from, static_cast<size_t>(*from_size > 0 ? *from_size : 1))))
-        return WSAEFAULT;
-    if (!call.wants_from)
-        from = nullptr;
-    if (is_overlapped)
-        error = receive_overlapped(*socket, call, from, from_size, overlapped, routine);
-    else
-        error = receive_now(*socket, call);
+    if (from != nullptr && from_size != nullptr && !socket->is_stream()) {
+        if (!writable(from_size) || !writable(from, static_cast<size_t>(*from_size > 0 ? *from_size : 1)))
+            return WSAEFAULT;
+        call.from = from;
+        call.from_size = from_size;
+    }
+    error =
+        is_overlapped ? receive_overlapped(*socket, call, overlapped, routine) : receive_now(*socket, call);
     enable(*socket, call);
-    if (!is_overlapped && (error == 0 || error == WSAEMSGSIZE) && call.wants_from &&
-        to_windows(call.from, from, from_size) != 0)
-        return WSAEFAULT;
     if (error == 0 || error == WSAEMSGSIZE) {
+        if (!is_overlapped && call.from != nullptr &&
+            to_windows(call.address, call.from, call.from_size) != 0)
+            return WSAEFAULT;
         if (received != nullptr)
-            *received = static_cast<DWORD>(call.received);
+            *received = static_cast<DWORD>(call.buffers.done);
         *flags = call.out_flags;
     }
     return error;
 }
 
 int receive_bytes(SOCKET handle, char* bytes, int size, int flags, sockaddr* from, int* from_size) {
-    const WSABUF one{static_cast<ULONG>(size), bytes};
-    DWORD received = 0;
-    auto windows_flags = static_cast<DWORD>(flags);
-    int error = size < 0 ? WSAEFAULT : 0;
-    if (int unusable = 0; error != 0 && !find_socket(handle, unusable))
-        error = unusable;
-    if (error == 0)
-        error =
-            receive_buffers(handle, &one, 1, &received, &windows_flags, from, from_size, nullptr, nullptr);
-    return error == 0 ? static_cast<int>(received) : reported(error);
+    return with_one_buffer(handle, bytes, size, [&](WSABUF& one, DWORD& received) {
+        auto windows_flags = static_cast<DWORD>(flags);
+        return receive_buffers(handle, &one, 1, &received, &windows_flags, from, from_size, nullptr, nullptr);
+    });
 }
 
 }  // namespace

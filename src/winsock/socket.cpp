@@ -28,14 +28,6 @@ Socket::~Socket() {
         port->let_go();
 }
 
-int check_call() {
-    if (!started()) [[unlikely]]
-        return WSANOTINITIALISED;
-    if (in_callback()) [[unlikely]]
-        return WSAEINPROGRESS;
-    return 0;
-}
-
 Ref<Socket> find_socket(SOCKET handle, int& error) {
     error = check_call();
     if (error != 0) [[unlikely]]
@@ -46,8 +38,28 @@ Ref<Socket> find_socket(SOCKET handle, int& error) {
     return socket;
 }
 
+bool Direction::count_at(Reactor* reactor) {
+    if (counted_at == reactor) [[likely]]
+        return false;
+    if (counted_at != nullptr)
+        counted_at->add_pending(-1);
+    counted_at = reactor;
+    if (reactor != nullptr)
+        reactor->add_pending(1);
+    return true;
+}
+
 void Socket::closed() {
     select_events(*this, nullptr, 0);
+    // The handle is marked as closed, so the socket gets hot no more (Reactor::warm).
+    if (Port* const mine = port(); mine != nullptr)
+        mine->reactor.cool(*this);
+    else if (Reactor* const common = common_reactor_if_started(); common != nullptr)
+        common->cool(*this);
+    for (Direction* const direction : {&in, &out}) {
+        Hold hold(direction->lock);
+        direction->closed = true;
+    }
     cancel_all(0, nullptr);
     {
         Hold hold(blocked_lock);
@@ -55,7 +67,12 @@ void Socket::closed() {
         for (Thread* thread = blocked; thread != nullptr; thread = thread->next_blocked)
             native::event_signal(thread->wake_fd);
     }
+    {
+        Hold hold(in.lock);
+        in.count_at(nullptr);
+    }
     Hold hold(out.lock);
+    out.count_at(nullptr);
     if (has_backlog()) {
         keep();  // until the last byte is sent, see drain_backlog
         return;
@@ -143,24 +160,68 @@ void Socket::progress(UINT_PTR handle, uint32_t events) {
         return;
     auto& socket = static_cast<Socket&>(*object);
     if ((events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
-        Hold hold(socket.in.lock);
-        socket.run_in();
-    }
-    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
-        Hold hold(socket.out.lock);
-        socket.run_out();
-        if ((events & EPOLLOUT) != 0 && socket.out.empty() && !socket.has_backlog()) {
-            // Nobody waits for room any more: the peer need not ring for it.
-            Hold watching(socket.watch_lock_);
-            Reactor* const by = socket.watched_by_.load(std::memory_order_relaxed);
-            if (by != nullptr && !wants_room(socket)) {
-                const uint32_t rest = socket.watched_.load(std::memory_order_relaxed) & ~uint32_t{EPOLLOUT};
-                socket.watched_.store(rest, std::memory_order_relaxed);
-                native::epoll_control(by->descriptor(), EPOLL_CTL_MOD, socket.fd(), rest, handle);
-            }
+        bool pending;
+        {
+            Hold hold(socket.in.lock);
+            pending = !socket.in.empty();
+            if (!pending)
+                socket.in.count_at(nullptr);
+            else if (!socket.nothing_to_receive())
+                socket.run_in();
         }
+        if (pending && socket.hot_at.load(std::memory_order_relaxed) == nullptr)
+            socket.warm();
     }
+    if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)
+        socket.progress_out((events & EPOLLOUT) != 0, handle);
     note_events(socket);
+}
+
+void Socket::progress_out(bool room, UINT_PTR handle) {
+    Hold hold(out.lock);
+    if (out.empty())
+        out.count_at(nullptr);
+    run_out();
+    if (!room || !out.empty() || has_backlog())
+        return;
+    // Nobody waits for room any more: the peer need not ring for it.
+    Hold watching(watch_lock_);
+    Reactor* const by = watched_by_.load(std::memory_order_relaxed);
+    if (by != nullptr && !wants_room(*this)) {
+        const uint32_t rest = watched_.load(std::memory_order_relaxed) & ~uint32_t{EPOLLOUT};
+        watched_.store(rest, std::memory_order_relaxed);
+        native::epoll_control(by->descriptor(), EPOLL_CTL_MOD, fd(), rest, handle);
+    }
+}
+
+Socket::Quick Socket::progress_quickly() {
+    const bool room = (watched_.load(std::memory_order_relaxed) & EPOLLOUT) != 0;
+    const int ready = native::look(fd(), room ? native::kIn | native::kOut : native::kIn);
+    if (ready < 0 || has_selection(*this)) [[unlikely]]
+        return Quick::kNotPlain;
+    if (ready == 0)
+        return Quick::kNothing;
+    bool any = false;
+    if ((ready & native::kIn) != 0) {
+        Hold hold(in.lock);
+        any = !in.empty();
+        if (!run_plain_receive())
+            run_in();
+    }
+    if ((ready & native::kOut) != 0) {
+        any = true;
+        progress_out(true, handle());
+    }
+    return any ? Quick::kDone : Quick::kNothing;
+}
+
+bool Socket::nothing_to_receive() const { return is_stream() && native::look(fd(), native::kIn) == 0; }
+
+void Socket::warm() {
+    if (has_selection(*this) || !is_stream() || native::look(fd(), native::kIn) < 0)
+        return;
+    if (Reactor* const mine = reactor(); mine != nullptr)
+        mine->warm(*this);
 }
 
 short Socket::readiness(short events) {
@@ -179,31 +240,29 @@ short Socket::readiness(short events) {
 }
 
 DWORD Socket::associate(Port* port, ULONG_PTR key) {
-    Hold inward(in.lock);
-    Hold outward(out.lock);
-    if (port_.load(std::memory_order_relaxed) != nullptr)
-        return ERROR_INVALID_PARAMETER;
-    port->keep();
-    key_ = key;
-    Reactor* const before = common_reactor();
-    port_.store(port, std::memory_order_release);
-    bool room = has_backlog();
-    bool any = room;
-    for (Direction* const direction : {&in, &out}) {
-        for (Operation* operation = direction->head; operation != nullptr; operation = operation->next) {
-            operation->reactor->add_pending(-1);
-            operation->reactor = &port->reactor;
+    Reactor* const before = common_reactor_if_started();
+    {
+        Hold inward(in.lock);
+        Hold outward(out.lock);
+        if (port_.load(std::memory_order_relaxed) != nullptr)
+            return ERROR_INVALID_PARAMETER;
+        port->keep();
+        key_ = key;
+        port_.store(port, std::memory_order_release);
+        const bool room = has_backlog() || !out.empty();
+        const bool any = room || !in.empty();
+        for (Direction* const direction : {&in, &out})
+            if (direction->counted_at != nullptr)
+                direction->count_at(direction->empty() ? nullptr : &port->reactor);
+        if (backlog_pending_ && before != nullptr) {
+            before->add_pending(-1);
             port->reactor.add_pending(1);
-            any = true;
-            room = room || direction == &out;
         }
+        if (selection_moves(*this, port->reactor) || any)
+            watch(room);
     }
-    if (backlog_pending_ && before != nullptr) {
-        before->add_pending(-1);
-        port->reactor.add_pending(1);
-    }
-    if (selection_moves(*this, port->reactor) || any)
-        watch(room);
+    if (before != nullptr)
+        before->cool(*this);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "winsock/operation.h"
+#include "winsock/startup.h"
 
 namespace loopfast::winsock {
 
@@ -16,11 +17,17 @@ enum class State : uint8_t { kFresh, kBound, kListening, kConnecting, kConnected
 
 struct Direction {
     Lock lock;
+    bool closed = false;            ///< by closesocket: nothing may be queued any more
+    Reactor* counted_at = nullptr;  ///< which knows that something may be pending here
     Operation* head = nullptr;
     Operation** tail = &head;
     Operation* spare = nullptr;  ///< finished ones, to be used again
 
     bool empty() const { return head == nullptr; }
+    /// Something is pending from now on, or may be. It stays so when it is not: a request and its answer
+    /// would otherwise change the reactor's count twice.
+    /// @return whether that is news to the reactor.
+    bool count_at(Reactor* reactor);
 };
 
 /// Options that Linux has not, or not so; values as set.
@@ -110,6 +117,9 @@ public:
     Operation* new_operation(Direction& direction, Target& target, Work work);
     void enqueue(Direction& direction, Operation* operation);
     void run_in();
+    /// What run_in() nearly always does: one plain receive, and nothing behind it. @return false: it was not
+    /// that.
+    bool run_plain_receive();
     void run_out();
     /// Ends those that `which` says with an error. @return how many.
     template <typename Which> int cancel(Direction& direction, Which which);
@@ -130,6 +140,18 @@ public:
     void unwatch();
     /// From a reactor: `events` happened.
     static void progress(UINT_PTR handle, uint32_t events);
+    /// From a reactor's look at its hot sockets.
+    enum class Quick { kNothing, kDone, kNotPlain };
+    Quick progress_quickly();
+    /// The reactor looks at this socket itself from now on, if it is one that can be looked at.
+    void warm();
+    /// Whether there is certainly nothing to receive now, by a look at the ring.
+    bool nothing_to_receive() const;
+
+    // A place among the hot sockets of a reactor; changed under that reactor's lock.
+    std::atomic<Reactor*> hot_at{nullptr};
+    size_t hot_place = 0;
+    uint16_t hot_quiet = 0;  ///< looks that found nothing
     /// What Winsock calls readable and writable. Poll bits in and out.
     short readiness(short events);
 
@@ -147,6 +169,7 @@ private:
     int perform_send(Operation& operation, size_t& bytes);
     int perform_connect(Operation& operation);
     void end_backlog();
+    void progress_out(bool room, UINT_PTR handle);
 
     std::atomic<int> fd_;
     std::atomic<Port*> port_{nullptr};  ///< counted; set once
@@ -160,11 +183,11 @@ private:
     bool shut_when_sent_ = false;
 };
 
+/// Whether calls may be made at all: WSAStartup was called, and the thread is not in a hook. @return 0 or the
+/// error.
+inline int check_call() { return !started() ? WSANOTINITIALISED : in_callback() ? WSAEINPROGRESS : 0; }
 /// The socket of a handle. @return it or nullptr with `error` WSANOTINITIALISED, WSAEINPROGRESS or
 /// WSAENOTSOCK.
 Ref<Socket> find_socket(SOCKET handle, int& error);
-/// Whether calls may be made at all: WSAStartup was called, and the thread is not in a hook. @return 0 or the
-/// error.
-int check_call();
 
 }  // namespace loopfast::winsock

@@ -12,8 +12,6 @@ namespace loopfast::winsock {
 
 std::atomic<int> uses{0};
 
-bool in_callback() { return this_thread().callback != 0; }
-
 int end_use() {
     int now = uses.load(std::memory_order_relaxed);
     do {

@@ -9,7 +9,7 @@ extern std::atomic<int> uses;
 
 inline bool started() { return uses.load(std::memory_order_relaxed) > 0; }
 /// Inside a blocking hook or a condition function of this thread.
-bool in_callback();
+inline bool in_callback() { return current_thread != nullptr && current_thread->callback != 0; }
 /// One use ends; the last closes every socket. @return 0 or WSANOTINITIALISED.
 int end_use();
 

@@ -9,23 +9,23 @@
 
 namespace loopfast::winsock {
 
-thread_local DWORD last_error = 0;
+constinit thread_local DWORD last_error = 0;
+constinit thread_local Thread* current_thread = nullptr;
 
 namespace {
 
 std::atomic<uint64_t> next_id{1};
-thread_local Thread* current = nullptr;
 pthread_key_t key;
 pthread_once_t key_made = PTHREAD_ONCE_INIT;
 
 void thread_ended(void* pointer) {
     auto* const thread = static_cast<Thread*>(pointer);
-    current = thread;  // what ends with it may ask who the thread is
+    current_thread = thread;  // what ends with it may ask who the thread is
     const bool kept = thread->end();
     thread->set();
     if (!kept)
         close_handle(thread->handle(), Kind::kThread);
-    current = nullptr;
+    current_thread = nullptr;
     pthread_setspecific(key, nullptr);
     thread->let_go();
 }
@@ -34,17 +34,15 @@ void make_key() { pthread_key_create(&key, thread_ended); }
 
 }  // namespace
 
-Thread& this_thread() {
-    if (current == nullptr) [[unlikely]] {
-        pthread_once(&key_made, make_key);
-        auto* const thread = new Thread;
-        if (open_handle(thread) == 0)
-            abort();  // as many threads as there are handles
-        thread->keep();
-        current = thread;
-        pthread_setspecific(key, thread);
-    }
-    return *current;
+Thread& make_thread() {
+    pthread_once(&key_made, make_key);
+    auto* const thread = new Thread;
+    if (open_handle(thread) == 0)
+        abort();  // as many threads as there are handles
+    thread->keep();
+    current_thread = thread;
+    pthread_setspecific(key, thread);
+    return *thread;
 }
 
 Thread::Thread() : Waitable(kKind, true, false), id(next_id.fetch_add(1, std::memory_order_relaxed)) {}

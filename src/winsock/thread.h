@@ -48,7 +48,9 @@ public:
 
     // Completion ports.
     Port* port = nullptr;  ///< where it took its latest packet; counted. Only the thread itself changes it
-    bool counted = false;  ///< among the port's running threads; this and the next under the port's lock
+    /// Among the port's running threads. This and the next are changed under the port's lock; the thread
+    /// itself looks without it.
+    std::atomic<bool> counted{false};
     Thread* next_at_port = nullptr;
 
     Operation* spare = nullptr;  ///< operations with routines, to be used again
@@ -67,8 +69,10 @@ private:
     bool handed_out_ = false;  ///< under routines_lock_, like ended_
 };
 
+extern constinit thread_local Thread* current_thread;
+Thread& make_thread();
 /// The calling thread. Never fails: without memory the program ends.
-Thread& this_thread();
+inline Thread& this_thread() { return current_thread != nullptr ? *current_thread : make_thread(); }
 /// What a thread handle means, the pseudo handle of GetCurrentThread() too.
 Ref<Thread> find_thread(HANDLE handle);
 

@@ -96,6 +96,7 @@ void wait_for_overlapped(const OVERLAPPED* overlapped, Reactor& reactor) {
         overlapped_waits = &wait;
         overlapped_wait_count.fetch_add(1, std::memory_order_seq_cst);
     }
+    heavy_fence();  // pairs with the light one in overlapped_done()
     for (;;) {
         thread.waiter.prepare();
         if (__atomic_load_n(&overlapped->Internal, __ATOMIC_SEQ_CST) !=
@@ -115,8 +116,8 @@ void wait_for_overlapped(const OVERLAPPED* overlapped, Reactor& reactor) {
 
 void overlapped_done(const OVERLAPPED* overlapped) {
     // The store to Internal, then the look at who waits; a waiter counts itself, then looks at Internal.
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (overlapped_wait_count.load(std::memory_order_seq_cst) == 0) [[likely]]
+    light_fence();
+    if (overlapped_wait_count.load(std::memory_order_relaxed) == 0) [[likely]]
         return;
     Hold hold(dispatcher);
     for (OverlappedWait* wait = overlapped_waits; wait != nullptr; wait = wait->next)

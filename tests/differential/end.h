@@ -105,6 +105,9 @@ public:
     void await_poll(short events) const;
     /// Waits until the peer is known to be gone: EOF, an error, or a hang-up.
     void await_end() const { await_poll(POLLRDHUP); }
+    /// Waits until the peer has acknowledged that this end shut down: the state changes then, which is an
+    /// edge.
+    void await_acknowledged_end() const;
     /// Sends until the buffers are full; the number of bytes is in the outcome and not in the trace, since
     /// the kernel's room and ours differ.
     Outcome fill(unsigned seed = 1, size_t chunk = 65536) const;

@@ -35,7 +35,6 @@ Runs cases over kernel TCP and over loopfast, and compares what they saw.
   --swap              a is the accepting end
   --nonblocking       both ends are
   --seeds FROM-TO     of random cases
-  --time-seeds N      N more seeds, made from the time
   --steps N           of random cases
   --only N,N,...      of random cases: only these steps
   --shrink            find a smaller set of steps that still differs
@@ -70,7 +69,6 @@ struct Arguments {
     std::string cases;
     uint64_t first_seed = 1;
     uint64_t last_seed = 10;
-    int time_seeds = 0;
     bool shrink = false;
     std::string worker;  ///< the lane, when this is a worker
 };
@@ -102,7 +100,6 @@ Arguments parse(int count, char** values) {
         kSwap,
         kNonblocking,
         kSeeds,
-        kTimeSeeds,
         kSteps,
         kOnly,
         kShrink,
@@ -123,7 +120,6 @@ Arguments parse(int count, char** values) {
                                       {"swap", 0, nullptr, kSwap},
                                       {"nonblocking", 0, nullptr, kNonblocking},
                                       {"seeds", 1, nullptr, kSeeds},
-                                      {"time-seeds", 1, nullptr, kTimeSeeds},
                                       {"steps", 1, nullptr, kSteps},
                                       {"only", 1, nullptr, kOnly},
                                       {"shrink", 0, nullptr, kShrink},
@@ -175,9 +171,6 @@ Arguments parse(int count, char** values) {
         case kSeeds:
             if (sscanf(value.c_str(), "%lu-%lu", &arguments.first_seed, &arguments.last_seed) != 2)
                 refuse("--seeds is '" + value + "'; expected FROM-TO");
-            break;
-        case kTimeSeeds:
-            arguments.time_seeds = atoi(value.c_str());
             break;
         case kSteps:
             setup.steps = strtoull(value.c_str(), nullptr, 10);
@@ -248,14 +241,6 @@ std::vector<std::string> chosen(const Arguments& arguments) {
         }
         for (uint64_t seed = arguments.first_seed; seed <= arguments.last_seed; ++seed)
             names.push_back(entry.name + "@" + std::to_string(seed));
-        for (int i = 0; i < arguments.time_seeds; ++i) {
-            timespec now;
-            clock_gettime(CLOCK_REALTIME, &now);
-            const uint64_t seed =
-                static_cast<uint64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1'000'000 + static_cast<uint64_t>(i);
-            printf("seed from the time: %s@%lu\n", entry.name.c_str(), seed);
-            names.push_back(entry.name + "@" + std::to_string(seed));
-        }
     }
     return names;
 }

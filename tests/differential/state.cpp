@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -294,6 +295,18 @@ void End::await_poll(short events) const {
         if (!await([&] { return ::poll(&entry, 1, 0) >= 0 && (entry.revents & events) == events; }))
             script_->line(name_ + ": " + what + ", there is " +
                           event_names(static_cast<unsigned short>(entry.revents)));
+    });
+}
+
+void End::await_acknowledged_end() const {
+    quietly("await the acknowledgement", [&](Outcome&) {
+        await([&] {
+            tcp_info info{};
+            socklen_t size = sizeof info;
+            return ::getsockopt(fd_, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+                   (info.tcpi_state != TCP_FIN_WAIT1 && info.tcpi_state != TCP_CLOSING &&
+                    info.tcpi_state != TCP_LAST_ACK);
+        });
     });
 }
 

@@ -477,6 +477,32 @@ TEST(Stranger, OfAnotherUserHoldsTheName) {
     leaks.check(1);
 }
 
+TEST(Stranger, OfAnotherUserHoldsTheAnswersName) {
+    if (getuid() != 0)
+        GTEST_SKIP() << "needs root to become somebody else";
+    Victim victim;
+    NothingLeaks leaks(victim);
+    {
+        std::unique_ptr<Stranger> stranger;
+        Attack attack(victim, Attack::kVictimAccepts, [&](Attack& a) {
+            a.offer = listen_link(a.tuple);
+            stranger = std::make_unique<Stranger>([&] {
+                sockaddr_un name;
+                socklen_t size;
+                answer_name(a.tuple, name, size);
+                const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+                return bind(fd, reinterpret_cast<sockaddr*>(&name), size) == 0 ? fd : -1;
+            });
+            ASSERT_TRUE(stranger->good);
+        });
+        ASSERT_TRUE(attack.converse());
+        EXPECT_FALSE(attack.take_hello()) << "without the name there is no meeting";
+        EXPECT_EQ(victim.result("lane"), 0);
+        EXPECT_EQ(victim.result("reason"), LOOPFAST_REASON_LIMIT);
+    }
+    leaks.check(1);
+}
+
 TEST(Stranger, OfAnotherUserAnswersTheOffer) {
     if (getuid() != 0)
         GTEST_SKIP() << "needs root to become somebody else";

@@ -31,9 +31,9 @@ PEER = BUILD / "tests" / "programs" / "stream_peer"
 FAULTY = BUILD / "tests" / "programs" / "libloopfast_faulty.so"
 POSTGRES = Path((sorted(glob.glob("/usr/lib/postgresql/*/bin")) or ["/nowhere"])[-1])
 NAMES = {0: "read", 9: "mmap", 25: "mremap", 28: "madvise", 35: "nanosleep", 41: "socket", 42: "connect",
-         44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 49: "bind", 50: "listen", 54: "setsockopt",
+         44: "sendto", 17: "pread64", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 49: "bind", 50: "listen", 54: "setsockopt",
          55: "getsockopt", 72: "fcntl", 77: "ftruncate", 228: "clock jumps", 233: "epoll_ctl", 257: "openat",
-         288: "accept4", 291: "epoll_create1", 302: "prlimit64", 319: "memfd_create"}
+         288: "accept4", 289: "signalfd4", 290: "eventfd2", 291: "epoll_create1", 302: "prlimit64", 319: "memfd_create", 321: "bpf"}
 
 arguments = argparse.Namespace(quick=False, seconds=120.0, write=None)
 #: What came of it, a line for each kind: name -> [faults, connections or transactions, lost].
@@ -270,7 +270,7 @@ if __name__ == "__main__":
     parser.add_argument("--write")
     known, rest = parser.parse_known_args()
     arguments.write = known.write
-    arguments.seconds = known.seconds if known.seconds is not None else (20.0 if known.quick else 300.0)
+    arguments.seconds = known.seconds if known.seconds is not None else (8.0 if known.quick else 300.0)
     if OWN_NAMESPACE in os.environ:  # the frame has started this again, with the same arguments
         sys.argv[1:] = rest
     main(needs=["redis-server", "redis-benchmark", "prlimit"])

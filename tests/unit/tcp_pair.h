@@ -18,27 +18,43 @@ struct TcpPair {
             reinterpret_cast<sockaddr_in&>(address).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         else
             address.sin6_addr = in6addr_loopback;
-        listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        connector = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        auto* const name = reinterpret_cast<sockaddr*>(&address);
-        if (bind(listener, name, size) != 0 || listen(listener, 8) != 0 ||
-            getsockname(listener, name, &size) != 0 || connect(connector, name, size) != 0)
-            abort();
-        acceptor = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-        if (acceptor < 0)
-            abort();
+        // A fuzzer makes more connections than there are ports; those of closed ones come back after a
+        // minute.
+        constexpr int kAttempts = 300;
+        for (int attempt = 0; !make(family, address, size); ++attempt) {
+            if (attempt == kAttempts)
+                abort();
+            close_all();
+            usleep(300'000);
+        }
     }
-    ~TcpPair() {
-        for (const int fd : {listener, connector, acceptor})
-            if (fd >= 0)
-                close(fd);
-    }
+    ~TcpPair() { close_all(); }
     TcpPair(const TcpPair&) = delete;
     TcpPair& operator=(const TcpPair&) = delete;
 
     int listener = -1;
     int connector = -1;
     int acceptor = -1;
+
+private:
+    bool make(int family, const sockaddr_in6& address, socklen_t size) {
+        listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        connector = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_in6 bound = address;
+        auto* const name = reinterpret_cast<sockaddr*>(&bound);
+        if (bind(listener, name, size) != 0 || listen(listener, 8) != 0 ||
+            getsockname(listener, name, &size) != 0 || connect(connector, name, size) != 0)
+            return false;
+        acceptor = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        return acceptor >= 0;
+    }
+    void close_all() {
+        for (int* const fd : {&listener, &connector, &acceptor}) {
+            if (*fd >= 0)
+                close(*fd);
+            *fd = -1;
+        }
+    }
 };
 
 }  // namespace loopfast

@@ -240,9 +240,9 @@ TEST_F(Manners, SelectAndPoll) {
 
 TEST_F(Manners, ClosesocketEndsABlockingCallOfAnotherThread) {
     Pair pair = connected_pair();
-    std::thread blocked([&] {
+    std::thread blocked([s = pair.server] {
         char byte;
-        EXPECT_EQ(SOCKET_ERROR, recv(pair.server, &byte, 1, 0));
+        EXPECT_EQ(SOCKET_ERROR, recv(s, &byte, 1, 0));
         EXPECT_EQ(WSAEINTR, WSAGetLastError());
     });
     Sleep(30);

@@ -4,9 +4,12 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <vector>
 
 #include "cases.h"
 
@@ -21,6 +24,27 @@ void exchange(const End& from, const End& to) {
 }
 
 }  // namespace
+
+CASE(limit_of_descriptors) {
+    // No number is given out that the program's own limit forbids.
+    p.b.call("the first number that is refused", [&]() -> long {
+        rlimit before{};
+        ::getrlimit(RLIMIT_NOFILE, &before);
+        rlimit low = before;
+        low.rlim_cur = 200;
+        ::setrlimit(RLIMIT_NOFILE, &low);
+        std::vector<int> copies;
+        int last = -1;
+        for (int copy; (copy = ::dup(p.b.fd())) >= 0; last = copy)
+            copies.push_back(copy);
+        const bool onto_it = ::dup2(p.b.fd(), 200) >= 0;
+        for (const int copy : copies)
+            ::close(copy);
+        ::setrlimit(RLIMIT_NOFILE, &before);
+        return onto_it ? -2 : last + 1;
+    });
+    exchange(p.a, p.b);
+}
 
 CASE(duplicates) {
     const End one = p.b.dup("one");

@@ -181,6 +181,18 @@ CASE(close_with_unread_bytes_both_ways) {
     p.b.send("x", MSG_NOSIGNAL);
 }
 
+CASE(reset_collected_by_option) {
+    p.b.send("never read");
+    p.a.await_bytes(10);
+    p.a.close();
+    p.b.await_poll(POLLHUP);
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    p.b.recv(10);
+    p.b.recv(10);
+    p.b.send("x");
+    p.b.get(SOL_SOCKET, SO_ERROR);
+}
+
 CASE(reset_by_linger) {
     p.a.reset();
     p.b.await_poll(POLLERR);
@@ -206,6 +218,17 @@ CASE(reset_seen_by_option) {
     p.b.poll(kEverything);
     p.b.recv(10);
     p.b.send("x", MSG_NOSIGNAL);
+}
+
+CASE(reset_by_unread_bytes_seen_by_option) {
+    p.b.send("never read");
+    p.a.await_bytes(10);
+    p.a.close();
+    p.b.await_poll(POLLERR);
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    p.b.recv(10);
+    p.b.send("x", MSG_NOSIGNAL);
+    p.b.recv(10);
 }
 
 CASE(reset_with_bytes_queued) {

@@ -94,6 +94,113 @@ CASE(epoll_edge_of_the_end) {
     set.wait();
 }
 
+CASE(epoll_edge_of_a_shutdown) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    set.wait();
+    set.wait();
+    Pending waiting = set.start_wait();
+    p.b.shutdown(SHUT_RD);
+    waiting.finish();
+    set.wait();
+    p.b.shutdown(SHUT_RD);  // nothing new, and an edge all the same
+    set.wait();
+    set.wait();
+    p.b.shutdown(SHUT_WR);
+    p.a.await_end();
+    set.wait();
+    set.wait();
+}
+
+CASE(epoll_edge_of_a_collected_error) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLOUT | EPOLLET);
+    p.b.send("unread");
+    p.a.await_bytes(6);
+    p.a.close();
+    p.b.await_poll(POLLHUP);
+    set.wait();
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    set.wait();  // an error that goes away is no news
+    p.b.recv(1);
+    p.b.shutdown(SHUT_WR);  // one that fails is
+    set.wait();
+    set.wait();
+}
+
+CASE(epoll_edge_of_a_low_water_mark) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    EpollSet writing(p.script, p.b.actor(), "writing");
+    writing.add(p.b, EPOLLOUT | EPOLLET);
+    writing.wait();
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    set.wait();
+    set.wait();
+    for (const int bytes : {6, 5, 5, 1}) {
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, bytes);
+        set.wait();
+        set.wait();
+        writing.wait();
+    }
+}
+
+CASE(epoll_oneshot_that_asks_for_nothing) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLONESHOT);
+    for (int i = 0; i < 3; ++i) {
+        p.a.send("hello");
+        p.b.await_bytes(5);
+        set.wait();
+        p.b.recv(5);
+        p.b.send("hello");
+        p.a.await_bytes(5);
+        p.a.recv(5);
+    }
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    set.wait();
+    p.b.shutdown(SHUT_WR);
+    p.b.await_poll(POLLHUP);
+    set.wait();
+    set.wait();
+}
+
+CASE(epoll_entry_of_a_closed_descriptor) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
+    const End other = p.b.dup("other");
+    p.b.close();
+    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    set.wait();
+    p.a.send("hello");
+    other.await_bytes(5);
+    set.wait(1000);
+    set.wait();
+}
+
+CASE(epoll_number_that_comes_back) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    const End other = p.b.dup("other");
+    p.b.close();
+    const End again = other.dup("again");  // under the number that the entry has
+    other.close();
+    p.a.send("x");
+    again.await_bytes(1);
+    set.wait();
+    set.modify(again, EPOLLIN | EPOLLOUT);
+    set.wait();
+    again.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    set.wait();
+    set.add(again, EPOLLIN);
+    set.remove(again);
+    set.wait();
+}
+
 CASE(epoll_edge_writable_again) {
     EpollSet set(p.script, p.a.actor(), "set");
     set.add(p.a, EPOLLOUT | EPOLLET);
@@ -346,6 +453,28 @@ CASE(epoll_nested) {
     p.a.send("z");
     p.b.await_bytes(1);
     outer.wait();
+}
+
+CASE(epoll_nested_with_a_stream_that_ended) {
+    // Bytes wait, and the peer is gone: the outer set tells of them, and then of the end.
+    p.a.send("last words");
+    p.b.await_bytes(10);
+    p.a.close();
+    p.b.await_end();
+    EpollSet inner(p.script, p.b.actor(), "inner");
+    EpollSet outer(p.script, p.b.actor(), "outer");
+    inner.add(p.b, EPOLLIN);
+    outer.add(inner.end(), EPOLLIN);
+    outer.wait();
+    inner.wait();
+    p.b.recv(10);
+    outer.wait();
+    inner.wait();
+    inner.remove(p.b);
+    outer.wait();
+    inner.add(p.b, EPOLLIN | EPOLLRDHUP);
+    outer.wait();
+    inner.wait();
 }
 
 CASE(epoll_nested_edge) {

@@ -1,7 +1,10 @@
 // Bad arguments: memory that cannot be touched, in every position, and counts and flags that no call takes.
 // The process must survive, and what is good must still work afterwards.
 #include <limits.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "cases.h"
@@ -120,6 +123,42 @@ CASE(bad_messages) {
     p.b.await_bytes(2);
     p.b.call("recvmmsg", [&] { return ::recvmmsg(p.b.fd(), bad, 2, MSG_DONTWAIT, nullptr); });
     p.b.recv(10);
+    still_works(p);
+}
+
+/// Arguments that a call reads and then writes, in memory that can only be read, as constants of a program
+/// are.
+CASE(read_only_results) {
+    void* const page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    auto* const message = static_cast<mmsghdr*>(page);
+    auto* const entry = reinterpret_cast<pollfd*>(message + 1);
+    auto* const event = reinterpret_cast<epoll_event*>(entry + 1);
+    char bytes[4];
+    iovec part{bytes, sizeof bytes};
+    message->msg_hdr.msg_iov = &part;
+    message->msg_hdr.msg_iovlen = 1;
+    *entry = {p.b.fd(), POLLIN, 0};
+    p.a.send(pattern(20));
+    p.b.await_bytes(20);
+    ::mprotect(page, 4096, PROT_READ);
+    p.b.call("recvmsg", [&] { return ::recvmsg(p.b.fd(), &message->msg_hdr, MSG_DONTWAIT); });
+    p.b.call("recvmmsg", [&] { return ::recvmmsg(p.b.fd(), message, 1, MSG_DONTWAIT, nullptr); });
+    p.b.call("poll", [&] { return ::poll(entry, 1, 0); });
+    p.b.call("epoll_wait", [&] {
+        const int set = ::epoll_create1(0);
+        epoll_event wanted{};
+        wanted.events = EPOLLIN;
+        ::epoll_ctl(set, EPOLL_CTL_ADD, p.b.fd(), &wanted);
+        const int result = ::epoll_wait(set, event, 1, 0);
+        const int error = errno;
+        ::close(set);
+        errno = error;
+        return result;
+    });
+    p.a.call("sendmmsg", [&] { return ::sendmmsg(p.a.fd(), message, 1, 0); });
+    p.b.await_bytes(16);
+    p.b.recv(100);
+    ::munmap(page, 4096);
     still_works(p);
 }
 
@@ -246,6 +285,12 @@ CASE(bad_lengths) {
              [&] { return ::recv(p.b.fd(), before_bad_page(20), SSIZE_MAX, MSG_DONTWAIT); });
     p.b.call("recv of -1",
              [&] { return ::recv(p.b.fd(), before_bad_page(20), static_cast<size_t>(-1), MSG_DONTWAIT); });
+    p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("more");
+    p.b.await_bytes(4);
+    p.b.call("read of all memory", [&] { return ::read(p.b.fd(), before_bad_page(20), SSIZE_MAX); });
+    p.b.call("read of -1", [&] { return ::read(p.b.fd(), before_bad_page(20), static_cast<size_t>(-1)); });
+    p.a.call("write of -1", [&] { return ::write(p.a.fd(), bytes, static_cast<size_t>(-1)); });
     p.b.recv(100, MSG_DONTWAIT);
     still_works(p);
 }

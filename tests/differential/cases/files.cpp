@@ -1,9 +1,12 @@
 // Streams as files: sendfile, splice, tee, stdio, dprintf.
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
+
+#include <functional>
 
 #include "cases.h"
 
@@ -107,6 +110,33 @@ CASE(splice_calls) {
              [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
 }
 
+CASE(splice_from_an_empty_pipe) {
+    // The pipe is one that waits; SPLICE_F_NONBLOCK alone says that this call does not.
+    const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
+    const auto splice = [&, &reading = reading](unsigned flags) {
+        p.a.call("splice into the stream",
+                 [&, flags] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, flags); });
+    };
+    splice(SPLICE_F_NONBLOCK);
+    writing.write("bytes");
+    splice(SPLICE_F_NONBLOCK);
+    splice(SPLICE_F_NONBLOCK);
+    p.b.await_bytes(5);
+    p.b.recv(10);
+    writing.close();
+    splice(0);
+    splice(SPLICE_F_NONBLOCK);
+}
+
+CASE(splice_that_cannot_send_leaves_the_pipe) {
+    const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");
+    writing.write("bytes");
+    p.a.shutdown(SHUT_WR);
+    p.a.call("splice into the stream",
+             [&, &reading = reading] { return ::splice(reading.fd(), nullptr, p.a.fd(), nullptr, 100, 0); });
+    reading.read(10);
+}
+
 CASE_THAT(splice_waits, kBlocking) {
     // SPLICE_F_NONBLOCK is about the pipe; the stream waits as its O_NONBLOCK says.
     const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
@@ -153,6 +183,50 @@ CASE_THAT(stdio_writes, kBlocking) {
     p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "four %d\n", 4); });
     p.b.await_bytes(23);
     p.b.recv(100);
+}
+
+CASE_THAT(standard_descriptors, kBlocking) {
+    // As a server that forks and lets the child talk through stdio, without executing anything.
+    const auto with_standard = [](const End& end, int number, const std::function<long()>& talk) {
+        std::fflush(stdout);
+        const int kept = ::dup(number);
+        ::dup2(end.fd(), number);
+        const long result = talk();
+        std::fflush(stdout);
+        ::dup2(kept, number);
+        ::close(kept);
+        return result;
+    };
+    p.a.send("one ");
+    p.a.call("printf", [&] { return with_standard(p.a, 1, [] { return std::printf("two "); }); });
+    p.a.send("three\n");
+    p.b.await_bytes(14);
+    p.b.call_with_text("fgets", [&](Outcome& outcome) {
+        outcome.value = with_standard(p.b, 0, [&] {
+            char line[40] = "";
+            const bool read = std::fgets(line, sizeof line, stdin) != nullptr;
+            outcome.text = shown(line);
+            std::clearerr(stdin);
+            return read ? 1 : 0;
+        });
+    });
+    p.b.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(10);
+}
+
+CASE(printing_amid_other_bytes) {
+    p.a.send("one ");
+    p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "%s %d ", "two", 3); });
+    p.a.send("four ");
+    p.a.call("a long dprintf", [&] { return ::dprintf(p.a.fd(), "%20000s", "five"); });
+    p.b.await_bytes(15 + 20000);
+    p.b.recv(100000);
+    p.a.shutdown(SHUT_WR);
+    p.a.call("dprintf after the end", [&] {
+        ::signal(SIGPIPE, SIG_IGN);
+        return ::dprintf(p.a.fd(), "%d", 6);
+    });
 }
 
 CASE_THAT(stdio_reads, kBlocking) {

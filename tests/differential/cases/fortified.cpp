@@ -1,6 +1,8 @@
 // The names that programs built with _FORTIFY_SOURCE call: __read_chk, __recv_chk, __recvfrom_chk,
-// __poll_chk, __ppoll_chk. This file is built with it; sizes that the compiler cannot know make it use them.
+// __poll_chk, __ppoll_chk, __dprintf_chk. This file is built with it; sizes that the compiler cannot know
+// make it use them.
 #include <poll.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -47,6 +49,14 @@ CASE(fortified_calls) {
         outcome.value = ::ppoll(entries, unknown(2), &none, nullptr);
         outcome.text = event_names(static_cast<unsigned short>(entries[0].revents));
     });
+    p.b.recv(100);
+}
+
+CASE(fortified_printing) {
+    p.a.send("one ");
+    p.a.call("dprintf", [&] { return ::dprintf(p.a.fd(), "%s %d ", "two", 3); });
+    p.a.send("four");
+    p.b.await_bytes(14);
     p.b.recv(100);
 }
 

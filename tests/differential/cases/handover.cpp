@@ -79,6 +79,25 @@ CASE(handover_in_portions) {
     }
 }
 
+CASE(handover_and_away) {
+    // One end leaves as soon as it has come: one call takes what lies before the cut, in the ring and behind
+    // it.
+    for (int i = 1; i < 12; ++i) {
+        p.a.send(pattern(9, static_cast<unsigned>(i)));
+        if (i % 3 == 0)
+            echo(p.b, p.a, 4);
+    }
+    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.a.send(pattern(4096, 1));
+    p.b.await_bytes(9 * 11 + 4096);
+    p.b.recv(2000, MSG_PEEK);
+    p.b.recv(100'000, MSG_PEEK);
+    p.b.recv(100'000);
+    p.b.send("and back");
+    p.a.await_bytes(8);
+    p.a.recv(100);
+}
+
 CASE(handover_under_pressure) {
     Pending up = p.a.start_send(pattern(400'000, 11));
     Pending down = p.b.start_send(pattern(300'000, 12));

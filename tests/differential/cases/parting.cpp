@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 
 #include "cases.h"
 
@@ -167,6 +168,43 @@ CASE_THAT(parting_stranger_echoes, kBlocking) {
     p.a.shutdown(SHUT_WR);
     p.a.await_end();
     p.a.recv(100);
+}
+
+namespace {
+
+/// The peer has said all, and waits for the answer: it must get one from whoever serves it in our place.
+void answered(Pair& p, const char* name, const std::function<pid_t()>& start) {
+    keep_from_programs(p.a);
+    p.a.send("the whole request");
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.call(name, [&]() -> long { return start() > 0 ? 0 : -1; });
+    p.b.close();
+    p.a.await_bytes(17);
+    p.a.recv(100);
+    p.a.await_end();
+    p.a.recv(100);
+}
+
+}  // namespace
+
+CASE_THAT(parting_stranger_answers_the_half_closed, kBlocking) {
+    answered(p, "cat", [&] { return forked(p.b.fd(), p.b.fd(), {"cat"}, bare()); });
+}
+
+CASE_THAT(parting_vforked_stranger_answers_the_half_closed, kBlocking) {
+    answered(p, "vfork and cat", [&] {
+        const char* const words[] = {"cat", nullptr};
+        const int fd = p.b.fd();
+        const pid_t pid = ::vfork();
+        if (pid == 0) {
+            ::dup2(fd, 0);
+            ::dup2(fd, 1);
+            ::execve("/usr/bin/cat", const_cast<char* const*>(words), const_cast<char* const*>(kNothing));
+            ::_exit(99);
+        }
+        return pid;
+    });
 }
 
 CASE_THAT(parting_stranger_reads_what_the_closed_peer_left, kBlocking) {

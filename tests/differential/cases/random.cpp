@@ -359,6 +359,7 @@ private:
         side.sends = false;
         if (!other.descriptors.empty())
             other.descriptors[0].await_end();
+        end.await_acknowledged_end();
         if (!other.sends)
             for (Side* each : {&side, &other})
                 if (!each->descriptors.empty())

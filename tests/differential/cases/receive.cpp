@@ -251,11 +251,30 @@ CASE(receive_odd_flags) {
     p.a.send("0123456789");
     p.b.await_bytes(10);
     for (const int flags : std::vector<int>{MSG_NOSIGNAL, MSG_DONTROUTE, MSG_EOR, MSG_CMSG_CLOEXEC,
-                                            0x10000000, MSG_CONFIRM, MSG_OOB})
+                                            0x10000000, MSG_CONFIRM, MSG_OOB, MSG_FASTOPEN})
         p.b.recv(1, flags | MSG_DONTWAIT);
     p.b.recv(1, MSG_ERRQUEUE);
     p.b.recvmsg({1}, MSG_CMSG_CLOEXEC);
     p.b.recv(10, MSG_DONTWAIT);
+}
+
+CASE_THAT(wait_for_all_before_a_reset, kBlocking) {
+    p.a.send("half");
+    p.b.await_bytes(4);
+    p.a.reset();
+    p.b.await_poll(POLLERR);
+    p.b.recv(10, MSG_WAITALL);
+    p.b.recv(10);
+    p.b.recv(10);
+}
+
+CASE(drop_nothing) {
+    p.a.send("bytes");
+    p.b.await_bytes(5);
+    p.b.recv(0, MSG_PEEK | MSG_TRUNC);
+    p.b.recv(0, MSG_TRUNC);
+    p.b.recv(10);
+    p.b.recv(0, MSG_TRUNC | MSG_DONTWAIT);
 }
 
 CASE(read_at_an_offset) {

@@ -36,9 +36,10 @@ CASE(send_flags) {
     for (const int flags :
          std::vector<int>{MSG_DONTWAIT, MSG_NOSIGNAL, MSG_EOR, MSG_DONTROUTE, MSG_CONFIRM, 0x10000000})
         p.a.send("x", flags);
+    p.a.send("means nothing here ", MSG_ERRQUEUE);
     p.a.send("held back ", MSG_MORE);
     p.a.send("no longer");
-    p.b.await_bytes(25);
+    p.b.await_bytes(44);
     p.b.recv(100);
 }
 

@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-BUILD = Path(os.environ.get("LOOPFAST_BUILD", Path(__file__).resolve().parents[3] / "build"))
+#: Absolute: programs are started in folders and as users of their own.
+BUILD = Path(os.environ.get("LOOPFAST_BUILD", Path(__file__).resolve().parents[3] / "build")).resolve()
 COMMAND = BUILD / "loopfast"
 LIBRARY = BUILD / "libloopfast.so"
 

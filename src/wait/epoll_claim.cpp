@@ -1,0 +1,238 @@
+// How entries move between the kernel's set and ours: a stream is about to be fused, leaves the ring, is
+// closed, goes on in a child. See epoll_set.h.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+
+#include "base/hidden.h"
+#include "base/real.h"
+#include "stream/counters.h"
+#include "table/table.h"
+#include "wait/epoll_set.h"
+
+namespace loopfast {
+
+void EpollSet::divert(Stream& stream, int fd, int other) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation &&
+            (number == fd || interest.via == fd + 1))
+            interest.via = other + 1;
+    });
+}
+
+void EpollSet::nest() {
+    constexpr int kAtOnce = 64;
+    int fds[kAtOnce];
+    int count;
+    do {
+        count = 0;
+        {
+            Hold hold(lock);
+            nested_ = true;
+            interests_.each([&](int number, Interest& interest) {
+                if (interest.managed && !interest.dormant && count < kAtOnce)
+                    fds[count++] = interest.open(number);
+            });
+        }
+        bool moved = false;
+        for (int i = 0; i < count; ++i)
+            if (Stream* const stream = find_stream(fds[i]))
+                moved = leave(*stream, fds[i], Reason::kOption) || moved;
+        if (!moved)
+            break;
+    } while (count != 0);
+    if (count != 0)
+        give_ended_to_kernel();
+}
+
+void EpollSet::give_ended_to_kernel() {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        Stream& stream = stream_at(interest.slot);
+        if (!interest.managed || interest.dormant || stream.generation != interest.generation ||
+            (sys::ready_now(interest.open(number), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+            return;
+        if (give_to_kernel(number, interest))
+            unregister(number, interest, stream);
+        else
+            owe(number, interest);
+    });
+}
+
+bool EpollSet::claim(Stream& stream, int fd) {
+    (void)fd;
+    Hold hold(lock);
+    bool good = true;
+    interests_.each([&](int number, Interest& interest) {
+        // An entry made before the socket was known as a stream is recognised by its number.
+        const bool ours = interest.stream
+                              ? interest.slot == stream.slot && interest.generation == stream.generation
+                              : find_stream(number) == &stream;
+        if (!ours || !good)
+            return;
+        if (interest.managed) {
+            // It may be owed to the kernel's set since an earlier attempt: then it simply stays.
+            if (interest.owed)
+                interest.edge = true;
+            interest.owed = false;
+            return;
+        }
+        bool fired = false;
+        if ((interest.events & EPOLLONESHOT) != 0) {
+            const long left = interest_in_kernel(descriptor, number);
+            if (left < 0) {
+                good = false;
+                return;
+            }
+            // Whatever was asked for, these two are there as long as it may fire.
+            fired = (static_cast<uint32_t>(left) & (EPOLLERR | EPOLLHUP)) == 0;
+        }
+        if (nested_ || !ensure_hidden(descriptor) || !make_room() ||
+            sys::epoll_ctl(descriptor, EPOLL_CTL_DEL, number, nullptr) < 0) {
+            good = false;
+            return;
+        }
+        if (!interest.stream) {
+            interest.stream = true;
+            interest.slot = stream.slot;
+            interest.generation = stream.generation;
+            stream.set_entries.fetch_add(1, std::memory_order_relaxed);
+        }
+        interest.managed = true;
+        interest.disabled = fired;
+        // An edge that the kernel's set has reported already is not reported again, but what lies unread
+        // may have come since.
+        interest.edge = interest.entered == kernel_waits_;
+        interest.edge_if_unread =
+            (interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0;
+        interest.seen_in_kernel = received_by_kernel(number);
+        // Full now, or once: room will be an edge, or is one that the kernel's set had yet to report. From here
+        // on each send that finds none counts (report_edge).
+        const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
+        interest.seen_full = full - (full != 0 || (sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
+        interest.seen_ended = interest.entered == kernel_waits_
+                                  ? 0
+                                  : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+        change_managed(1);
+        unregistered_ = true;
+        make_hot(number, interest);
+        kick();
+    });
+    return good;
+}
+
+bool EpollSet::give_to_kernel(int fd, Interest& interest) {
+    epoll_event event{interest.disabled ? 0U : interest.events, {}};
+    event.data.u64 = interest.data;
+    int result;
+    if (interest.via == 0 || find_stream(fd) == &stream_at(interest.slot)) {
+        result = sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, fd, &event);
+    } else {
+        // Its own descriptor was closed: an entry under a number that nobody has, as it would be in the
+        // kernel.
+        const int copy = sys::fcntl(interest.via - 1, F_DUPFD_CLOEXEC, 0);
+        result = copy < 0 ? copy : sys::epoll_ctl(descriptor, EPOLL_CTL_ADD, copy, &event);
+        if (copy >= 0)
+            sys::close(copy);
+    }
+    if (result == -ENOMEM || result == -ENOSPC || result == -EMFILE)
+        return false;
+    interest.managed = interest.owed = false;
+    make_cold(interest);
+    change_managed(-1);
+    interest.entered = kernel_waits_;
+    ordinary_lively_ = true;
+    return true;
+}
+
+void EpollSet::owe(int fd, Interest& interest) {
+    interest.owed = owing_ = true;
+    make_hot(fd, interest);
+}
+
+void EpollSet::unclaim(Stream& stream) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (interest.managed && !interest.dormant && interest.slot == stream.slot &&
+            interest.generation == stream.generation && !give_to_kernel(number, interest)) {
+            owe(number, interest);
+            kick();  // who sleeps comes out, and tries again until it is there
+        }
+    });
+}
+
+void EpollSet::give_left_to_kernel() {
+    some_left_ = owing_ = false;
+    interests_.each([&](int number, Interest& interest) {
+        if (!interest.managed || interest.dormant)
+            return;
+        Stream& stream = stream_at(interest.slot);
+        if (stream.generation != interest.generation || !(interest.owed || stream.state() == State::kKernel))
+            return;
+        if (give_to_kernel(number, interest))
+            unregister(number, interest, stream);
+        else
+            owe(number, interest);
+    });
+}
+
+void EpollSet::drop(Stream& stream) {
+    Hold hold(lock);
+    interests_.each([&](int number, Interest& interest) {
+        if (interest.stream && interest.slot == stream.slot && interest.generation == stream.generation)
+            forget(number, interest);
+    });
+    // The link leaves the set with its events: one that was meant to wake a sleeper goes with it.
+    kick();
+}
+
+void EpollSet::forked() {
+    // The child shares the kernel's set with its parent, as without us; but two processes in one hidden set
+    // would take each other's edges.
+    lock.reset();
+    close_hidden(hidden_);
+    close_hidden(kick_);
+    hidden_ = kick_ = -1;
+    sleepers_.store(0, std::memory_order_relaxed);
+    inside_.store(0, std::memory_order_relaxed);
+    kernel_sleepers_.store(0, std::memory_order_relaxed);
+    kicked_kernel_ = false;
+    early_sleepers_ = false;
+    interests_.each([&](int number, Interest& interest) {
+        interest.registered = false;
+        if (interest.managed && !interest.dormant) {
+            unregistered_ = true;
+            make_hot(number, interest);
+        }
+    });
+}
+
+void EpollSet::forget_kept() {
+    const int kept = kept_.exchange(-1, std::memory_order_relaxed);
+    if (kept >= 0)
+        close_kept(kept);  // the parent's threads are not here
+}
+
+void EpollSet::closing(int fd) {
+    // seq_cst: Dekker with wait(), which counts itself in and then looks for the descriptor's entry.
+    const TableEntry entry = find(fd);
+    set_entry(fd, {});
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (inside_.load(std::memory_order_seq_cst) == 0 || kept_.load(std::memory_order_relaxed) >= 0)
+        return;
+    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const int kept = copy >= 0 ? hide(copy) : -1;
+    if (kept < 0)
+        return;
+    set_entry(kept, entry);
+    kept_.store(kept, std::memory_order_seq_cst);
+    if (descriptor == fd)
+        descriptor = kept;
+    int mine = kept;
+    if (inside_.load(std::memory_order_seq_cst) == 0 &&
+        kept_.compare_exchange_strong(mine, -1, std::memory_order_seq_cst))
+        close_kept(kept);
+}
+
+}  // namespace loopfast
