@@ -125,8 +125,8 @@ bool publish_cut(Stream& stream, int fd) {
 }
 
 /// A setup begins, at a call of the program. What is read here once is kept up to date by the program's own
-/// calls, so the steward, who may come on top of one of them, has no need to ask. @return false when the kernel
-/// does not answer.
+/// calls, so the steward, who may come on top of one of them, has no need to ask. @return false when the
+/// kernel does not answer.
 bool begin_setup(Stream& stream, int fd) {
     stream.cookie = cookie_of(fd);
     stream.led_calls.store(0, std::memory_order_relaxed);

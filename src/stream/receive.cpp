@@ -300,8 +300,8 @@ long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     if (state == State::kKernel)
         return kernel_receive(fd, to, size, flags);
     long early = 0;
-    if (state != State::kFused && state != State::kProposed && receive_in_setup(stream, fd, to, size, flags, early))
-        [[unlikely]]
+    if (state != State::kFused && state != State::kProposed &&
+        receive_in_setup(stream, fd, to, size, flags, early)) [[unlikely]]
         return early;
     heed_verdict(stream, fd);
     if (stream.state() == State::kKernel) [[unlikely]]

@@ -55,18 +55,19 @@ struct Stream {
 
     // Rendezvous, see fuse.cpp.
     std::atomic<uint32_t> setup_inside{0};  ///< the last thread of this process that was the setup's owner
-    int setup_fd = -1;  ///< the descriptor through which the current setup call came
+    int setup_fd = -1;                      ///< the descriptor through which the current setup call came
     /// Some descriptor of this process that means the stream, or -1: for the steward, who comes without one.
     /// Changed, and used by him, under descriptor_lock(): a number may mean anything once it is closed.
     std::atomic<int> descriptor{-1};
     uint64_t cookie = 0;                ///< of the kernel's socket, since there is something for the steward
     std::atomic<uint32_t> attended{0};  ///< the steward that watches the link, see attend()
-    /// The one that goes on with the setup when the program makes no call, see accompany(); and how often it did.
+    /// The one that goes on with the setup when the program makes no call, see accompany(); and how often it
+    /// did.
     std::atomic<uint32_t> accompanied{0};
     std::atomic<uint32_t> guided{0};
-    std::atomic<uint32_t> led_calls{0};  ///< calls of the program that left the next step to him
-    std::atomic<uint64_t> setup_from{0}; ///< bytes that had passed in both directions when it began
-    std::atomic<bool> look_due{false};   ///< acceptor: the look for an offer is his
+    std::atomic<uint32_t> led_calls{0};   ///< calls of the program that left the next step to him
+    std::atomic<uint64_t> setup_from{0};  ///< bytes that had passed in both directions when it began
+    std::atomic<bool> look_due{false};    ///< acceptor: the look for an offer is his
     /// Calls that wait beside the kernel, so that the setup can come to its end under them: see in_setup().
     std::atomic<uint32_t> waiting_aside{0};
     std::atomic<int> offer{-1};         ///< connector: the listening socket

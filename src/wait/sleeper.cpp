@@ -297,7 +297,8 @@ bool register_aside(Stream& stream, int fd, Want want) {
         return true;
     epoll_event event{EPOLLIN | EPOLLRDHUP | EPOLLET, {}};
     if (!receives)
-        event.events |= EPOLLOUT;  // there is room most of the time, which would end the first wait for nothing
+        event.events |=
+            EPOLLOUT;  // there is room most of the time, which would end the first wait for nothing
     event.data.u64 = event_data(stream, true);
     int result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, fd, &event);
     if (result == -EEXIST)
@@ -319,8 +320,7 @@ WaitResult wait_aside(Stream& stream, int fd, Want want, int64_t deadline) {
     int count = 0;
     int64_t left = 0;
     const State state = stream.shared->state.load(std::memory_order_seq_cst);
-    const bool go_on =
-        state != State::kFused && state != State::kProposed && sys::ready_now(fd, wanted) == 0;
+    const bool go_on = state != State::kFused && state != State::kProposed && sys::ready_now(fd, wanted) == 0;
     epoll_event events[16];
     if (go_on && (left = time_left(deadline)) != 0)
         count = sleep_for_a_call(events, 16, left);

@@ -255,8 +255,8 @@ bool start() {
     return running;
 }
 
-/// Whether a descriptor can be put into the steward's set. The steward itself does so in the middle of a step;
-/// the lock may be held by who waits for him to end then, and the set is there as long as he is.
+/// Whether a descriptor can be put into the steward's set. The steward itself does so in the middle of a
+/// step; the lock may be held by who waits for him to end then, and the set is there as long as he is.
 class Access {
 public:
     explicit Access(Stream& stream) {

@@ -1,5 +1,6 @@
-// A pair that opted in by itself is fused whatever its programs do meanwhile: the steward takes the steps of the
-// setup (wait/steward.h). And what comes in between, closes, forks, options, costs nothing and loses nothing.
+// A pair that opted in by itself is fused whatever its programs do meanwhile: the steward takes the steps of
+// the setup (wait/steward.h). And what comes in between, closes, forks, options, costs nothing and loses
+// nothing.
 #include <dirent.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
