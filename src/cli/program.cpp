@@ -128,6 +128,48 @@ std::string why_not_preloadable(const std::string& path) {
     return "";
 }
 
+bool needs_library(const std::string& path, const std::string& prefix) {
+    std::ifstream file(path, std::ios::binary);
+    const auto read_at = [&file](uint64_t offset, void* into, size_t size) {
+        file.clear();
+        file.seekg(static_cast<std::streamoff>(offset));
+        return static_cast<bool>(file.read(static_cast<char*>(into), static_cast<std::streamsize>(size)));
+    };
+    Elf64_Ehdr header{};
+    if (!read_at(0, &header, sizeof header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+        header.e_ident[EI_CLASS] != ELFCLASS64)
+        return false;
+    std::vector<Elf64_Phdr> segments(header.e_phnum);
+    for (size_t i = 0; i < segments.size(); ++i)
+        if (!read_at(header.e_phoff + i * header.e_phentsize, &segments[i], sizeof segments[i]))
+            return false;
+    std::vector<uint64_t> names;
+    uint64_t table = 0;
+    for (const Elf64_Phdr& segment : segments) {
+        Elf64_Dyn entry{};
+        for (uint64_t at = 0; segment.p_type == PT_DYNAMIC && at < segment.p_filesz; at += sizeof entry) {
+            if (!read_at(segment.p_offset + at, &entry, sizeof entry) || entry.d_tag == DT_NULL)
+                break;
+            if (entry.d_tag == DT_NEEDED)
+                names.push_back(entry.d_un.d_val);
+            else if (entry.d_tag == DT_STRTAB)
+                table = entry.d_un.d_ptr;
+        }
+    }
+    for (const Elf64_Phdr& segment : segments) {
+        if (segment.p_type != PT_LOAD || table < segment.p_vaddr ||
+            table - segment.p_vaddr >= segment.p_filesz)
+            continue;
+        for (const uint64_t name : names) {
+            std::string start(prefix.size(), '\0');
+            if (read_at(segment.p_offset + (table - segment.p_vaddr) + name, start.data(), start.size()) &&
+                start == prefix)
+                return true;
+        }
+    }
+    return false;
+}
+
 std::string own_path() {
     std::error_code error;
     std::string path = std::filesystem::read_symlink("/proc/self/exe", error).string();

@@ -13,6 +13,10 @@ std::string find_program(const std::string& name);
 /// A script is judged by its interpreter. What cannot be read is given the benefit of the doubt.
 std::string why_not_preloadable(const std::string& path);
 
+/// Whether the program asks the loader for a library whose file name begins with `prefix`. False for what
+/// cannot be read.
+bool needs_library(const std::string& path, const std::string& prefix);
+
 /// libloopfast.so: LOOPFAST_LIBRARY, or next to this program, or in the lib directories of its prefix.
 /// Throws Failure that lists where it was looked for.
 std::string find_library();

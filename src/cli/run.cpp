@@ -107,7 +107,11 @@ Environment make_environment(const RunOptions& options, const std::string& libra
 
 int run(const RunOptions& options) {
     const std::string path = find_program(options.command.at(0));
-    const Environment environment = make_environment(options, find_library());
+    Environment environment = make_environment(options, find_library());
+    // gcc's address sanitizer wants to be the first library, and ends the program when another one is. It
+    // does its work all the same. (What was set before comes last, and counts.)
+    if (needs_library(path, "libasan.so"))
+        environment.emplace_back("ASAN_OPTIONS", "verify_asan_link_order=0:" + variable("ASAN_OPTIONS"));
     if (options.explain) {
         explain(environment, path, options);
         return 0;

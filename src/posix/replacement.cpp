@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "base/hidden.h"
@@ -218,6 +219,17 @@ bool pour_over(Stream& stream, int fd, int kept) {
     return true;
 }
 
+/// The program may know of the unread bytes already, and ask without waiting: so the carrier gets a moment.
+void await_carried(int given, uint64_t unread) {
+    const uint64_t enough = unread < sizeof Way::bytes ? unread : sizeof Way::bytes;
+    int there = 0;
+    for (int round = 0; round < 100; ++round) {
+        if (sys::ioctl(given, FIONREAD, &there) < 0 || static_cast<uint64_t>(there) >= enough)
+            return;
+        sys::sleep_ns(200'000);
+    }
+}
+
 void put_in_place(int given, Stream& stream, int named) {
     const TableEntry entry = find(named);
     const bool nonblocking = stream.shared->nonblocking.load(std::memory_order_relaxed) != 0;
@@ -240,9 +252,12 @@ bool replace_descriptor(Stream& stream, int fd) {
     SocketPair pair;
     if (!connect_to_ourselves(pair))
         return false;
+    const uint64_t unread = bytes_waiting(stream, fd);
     const bool good = pour_over(stream, fd, pair.kept) || start_carrier(fd, pair.kept);
-    if (good)
+    if (good) {
+        await_carried(pair.given, unread);
         put_in_place(pair.given, stream, fd);
+    }
     LOOPFAST_LOG("slot %u: a fresh socket %s in place of descriptor %d", stream.slot,
                  good ? "is" : "cannot be", fd);
     sys::close(pair.given);

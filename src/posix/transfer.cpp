@@ -4,10 +4,12 @@
 // bytes; those counts are what the hand-over is checked against.
 #include <dlfcn.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "posix/posix.h"
+#include "stream/sleep.h"
 #include "wait/blocking.h"
 
 namespace loopfast {
@@ -434,14 +436,33 @@ LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
     LOOPFAST_PASS_ON(sendmsg, (fd, message, flags));
 }
 
+namespace {
+
+/// An error that waits is told before anything is received, other than by recvmsg.
+long error_first(Stream& stream, int fd) {
+    const int ready = stream.fused() ? static_cast<int>(kernel_readiness(stream, fd, Freshness::kRecent))
+                                     : sys::ready_now(fd, 0);
+    int error = 0;
+    socklen_t size = sizeof error;
+    return ready > 0 && (ready & POLLERR) != 0 && ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0
+               ? -error
+               : 0;
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
-    if (find_stream(fd) == nullptr)
+    Stream* const stream = find_stream(fd);
+    if (stream == nullptr)
         return real::recvmmsg(fd, messages, count, flags, timeout);
     if (!readable(timeout, timeout != nullptr ? sizeof *timeout : 0))
         return returned<int>(-EFAULT);
     if (timeout != nullptr &&
         (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
         return returned<int>(-EINVAL);
+    if ((flags & MSG_ERRQUEUE) == 0)
+        if (const long error = error_first(*stream, fd); error != 0)
+            return returned<int>(error);
     // As the kernel does it: one recvmsg after the other, an error after the first is kept for later calls.
     const int64_t deadline =
         timeout == nullptr ? kForever : deadline_after(timeout->tv_sec * 1'000'000'000LL + timeout->tv_nsec);

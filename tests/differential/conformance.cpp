@@ -210,6 +210,7 @@ const Row kRows[] = {
         }),
     OUT("fdopen", "stdio", "stdio_writes", FILE* const file = ::fdopen(::dup(p.a.fd()), "w");
         fputs("x", file); return ::fclose(file)),
+    OUT("dprintf, vdprintf", "", "printing_amid_other_bytes", return ::dprintf(p.a.fd(), "%d", 1)),
     OUT("syscall", "SYS_write, SYS_recvfrom, ...", "raw_writes",
         return ::syscall(SYS_write, p.a.fd(), "x", 1)),
     OUT("syscall", "SYS_io_uring_setup (ENOSYS)", "ring_of_requests",
@@ -252,6 +253,9 @@ const Row kRows[] = {
     // Descriptors.
     OUT("dup, dup2, dup3, F_DUPFD", "", "duplicates", const int copy = ::dup(p.a.fd());
         return ::send(copy, "x", 1, 0) + close_all({copy})),
+    OUT("dup2, dup3, F_DUPFD", "onto 0, 1 or 2: stdio's", "standard_descriptors",
+        const int kept = ::dup(STDIN_FILENO);
+        ::dup2(p.a.fd(), STDIN_FILENO); ::dup2(kept, STDIN_FILENO); return ::close(kept)),
     OUT("close", "one of several", "duplicates", return ::close(::dup(p.a.fd()))),
     OUT("close_range, closefrom", "over others", "close_range_over_it", return ::close_range(900, 999, 0)),
     OUT("fcntl", "F_SETFL O_NONBLOCK", "nonblocking_is_shared",

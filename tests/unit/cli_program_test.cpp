@@ -96,6 +96,15 @@ TEST_F(Programs, AScriptIsJudgedByItsInterpreter) {
     EXPECT_EQ(why_not_preloadable(write("loop", "#!" + std::string(directory_) + "/loop\n")), "");
 }
 
+TEST_F(Programs, TheLibrariesTheyNeed) {
+    EXPECT_TRUE(needs_library("/proc/self/exe", "libc.so"));
+    EXPECT_TRUE(needs_library("/proc/self/exe", "libstdc++.so.6"));
+    EXPECT_FALSE(needs_library("/proc/self/exe", "libc.so.77"));
+    EXPECT_FALSE(needs_library(write("script", "#!/bin/sh\n"), "libc.so"));
+    EXPECT_FALSE(needs_library(write("short", elf(ELFCLASS64, kHere, PT_DYNAMIC)), "libc.so"));
+    EXPECT_FALSE(needs_library("/nowhere", "libc.so"));
+}
+
 TEST_F(Programs, WhatCannotBeReadGetsTheBenefitOfTheDoubt) {
     EXPECT_EQ(why_not_preloadable(write("text", "echo\n")), "");
     EXPECT_EQ(why_not_preloadable(write("empty", "")), "");

@@ -268,6 +268,16 @@ CASE_THAT(wait_for_all_before_a_reset, kBlocking) {
     p.b.recv(10);
 }
 
+CASE(messages_behind_an_error) {
+    p.a.send("bytes");
+    p.b.await_bytes(5);
+    p.a.reset();
+    p.b.await_poll(POLLERR);
+    p.b.recvmmsg({3, 3}, MSG_DONTWAIT);
+    p.b.recvmmsg({3, 3}, MSG_DONTWAIT);
+    p.b.recv(10);
+}
+
 CASE(drop_nothing) {
     p.a.send("bytes");
     p.b.await_bytes(5);
