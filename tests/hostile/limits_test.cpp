@@ -251,8 +251,8 @@ TEST(Limits, Bells) {
     constexpr double kFactor = 8;
     double bell = 0;
     double packet = 0;
-    // What else runs on the machine changes how many of them wake anybody: the two are taken side by side, and
-    // a limit that holds shows once.
+    // What else runs on the machine changes how many of them wake anybody: the two are taken side by side,
+    // and a limit that holds shows once.
     for (int round = 0; round < 6; ++round) {
         bell = time_of_wakes(victim, "recv 10", [&] { attack->bell(); });
         packet = time_of_wakes(plain, "recv 1000000 256",  // MSG_WAITALL
