@@ -95,8 +95,8 @@ bool take_in_all() {
     Found found;
     bool all = true;
     alignas(DirectoryEntry) char entries[2048];
-    for (long size;
-         all && (size = sys::call(SYS_getdents64, directory, sys::word(entries), sizeof entries)) > 0;)
+    long size = 0;
+    while (all && (size = sys::call(SYS_getdents64, directory, sys::word(entries), sizeof entries)) > 0)
         for (long at = 0; at < size && all;) {
             const auto* const entry = reinterpret_cast<const DirectoryEntry*>(entries + at);
             at += entry->size;
@@ -104,6 +104,7 @@ bool take_in_all() {
                 all = found.add(static_cast<int>(strtol(entry->name, nullptr, 10)));
         }
     sys::close(directory);
+    all = all && size == 0;  // less than 0: there may be more
     if (all)
         found.nest();
     return all;
@@ -145,11 +146,17 @@ bool EpollSet::take_in(int set_fd) {
     Hold hold(lock);
     descriptor = set_fd;
     early_sleepers_ = true;
-    return each_entry_in_kernel(
+    struct Taken {
+        EpollSet& set;
+        bool all;
+    } taken{*this, true};
+    const bool read = each_entry_in_kernel(
         set_fd,
         [](void* argument, int fd, uint32_t events, uint64_t data) {
-            auto& set = *static_cast<EpollSet*>(argument);
+            auto& [set, all] = *static_cast<Taken*>(argument);
             Interest* const interest = set.interests_.make(fd);
+            if (interest == nullptr && static_cast<uint32_t>(fd) < kMostDescriptors)
+                all = false;  // it may mean a stream, which must not be fused then
             if (interest == nullptr || (interest->used && interest->managed))
                 return;
             interest->used = true;
@@ -158,7 +165,8 @@ bool EpollSet::take_in(int set_fd) {
             // Whether an edge has been reported is not known: once too often, then.
             interest->entered = set.kernel_waits_;
         },
-        this);
+        &taken);
+    return read && taken.all;
 }
 
 int EpollSet::came_late(int set_fd, epoll_event* events, int count) {

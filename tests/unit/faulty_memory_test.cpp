@@ -124,13 +124,15 @@ TEST(WithoutMemory, TheStewardSendsWhatThePeerLeft) {
 /// The steward's set had no memory for the link when it came.
 TEST(WithoutMemory, TheStewardIsAskedAgain) {
     start_library();
-    connect_steward();
+    steward_hooks = {};
     StreamPair pair;
     limit_waits(pair.acceptor_fd());
-    inject_fault(SYS_epoll_ctl, ENOSPC, kMany, 0, EPOLL_CTL_ADD);
     ASSERT_TRUE(pair.settle());
+    connect_steward();
+    inject_fault(SYS_epoll_ctl, ENOSPC, kMany, 0, EPOLL_CTL_ADD);
+    EXPECT_EQ(door_send(pair.connector_fd(), "un", 2), 2);
     EXPECT_GT(injected_faults(), 0);
-    ASSERT_EQ(door_send(pair.connector_fd(), "unread", 6), 6);
+    ASSERT_EQ(door_send(pair.connector_fd(), "read", 4), 4);
     ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
     char bytes[8];
     EXPECT_EQ(::recv(pair.acceptor_fd(), bytes, 6, MSG_WAITALL), 6);
