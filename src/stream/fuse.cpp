@@ -512,8 +512,8 @@ void recount_received(Stream& stream, int fd) {
     };
     if (!stream.segment || missing() == 0)
         return;
-    // Under the lock nobody who lives is between the receive and its count; but we are, in a handler on top of it.
-    // Who finds it taken leaves it: there is somebody alive who receives.
+    // Under the lock nobody who lives is between the receive and its count; but we are, in a handler on top
+    // of it. Who finds it taken leaves it: there is somebody alive who receives.
     if (shared.receive_lock.try_lock() != FamilyLock::Taken::kYes)
         return;
     const uint64_t end = stream.segment ? missing() : 0;
