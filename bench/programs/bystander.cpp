@@ -339,7 +339,7 @@ int main(int argc, char** argv) {
         }
         if (verb == "time") {
             make_things();
-            time_it(operation, argc > 4 ? std::atof(argv[4]) : 0.3);
+            time_it(operation, argc > 4 ? std::strtod(argv[4], nullptr) : 0.3);
             return 0;
         }
     }

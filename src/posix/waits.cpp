@@ -404,7 +404,7 @@ LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, i
                                 const sigset_t* mask) {
     if (EpollSet* const set = find_set(set_fd))
         return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
-    const uint64_t begin = ticks();
+    const uint64_t begin = timeout > 0 ? ticks() : 0;
     const int count = real::epoll_pwait(set_fd, events, capacity, timeout, mask);
     if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
         return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), mask, begin, count);
@@ -414,7 +414,7 @@ LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, i
 LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, int timeout) {
     if (EpollSet* const set = find_set(set_fd))
         return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), nullptr);
-    const uint64_t begin = ticks();
+    const uint64_t begin = timeout > 0 ? ticks() : 0;
     const int count = real::epoll_wait(set_fd, events, capacity, timeout);
     if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
         return wait_on(*late, set_fd, events, capacity, from_milliseconds(timeout), nullptr, begin, count);
@@ -430,7 +430,7 @@ LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, 
     EpollSet* const set = find_set(set_fd);
     if (set != nullptr && duration >= 0)
         return wait_in_set(*set, set_fd, events, capacity, duration, mask);
-    const uint64_t begin = ticks();
+    const uint64_t begin = duration > 0 ? ticks() : 0;
     const int count = real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
     if (EpollSet* const late = find_set(set_fd); late != nullptr && duration >= 0) [[unlikely]]
         return wait_on(*late, set_fd, events, capacity, duration, mask, begin, count);

@@ -512,11 +512,14 @@ void recount_received(Stream& stream, int fd) {
     };
     if (!stream.segment || missing() == 0)
         return;
-    // Under the lock nobody who lives is between the receive and its count.
-    Hold hold(shared.receive_lock);
+    // Under the lock nobody who lives is between the receive and its count; but we are, in a handler on top
+    // of it. Who finds it taken leaves it: there is somebody alive who receives.
+    if (shared.receive_lock.try_lock() != FamilyLock::Taken::kYes)
+        return;
     const uint64_t end = stream.segment ? missing() : 0;
     if (end != 0 && received_at_least(fd, end))
         shared.kernel_in.store(end, std::memory_order_relaxed);
+    shared.receive_lock.unlock();
 }
 
 }  // namespace

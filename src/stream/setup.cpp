@@ -20,7 +20,8 @@ int count_holders(SharedHalf& shared) {
         return known;
     }
     const int own = sys::getpid();
-    int count = static_cast<int>(shared.more_holders.load(std::memory_order_relaxed));
+    // Acquire pairs with the release in after_fork_in_child().
+    int count = static_cast<int>(shared.more_holders.load(std::memory_order_acquire));
     for (auto& holder : shared.holders) {
         int pid = holder.load(std::memory_order_relaxed);
         if (pid == 0)

@@ -315,8 +315,11 @@ void after_fork_in_child() {
     owner_pid.store(sys::getpid(), std::memory_order_relaxed);
     for_each_stream([](Stream& stream) {
         SharedHalf& shared = *stream.shared;
-        shared.more_holders.fetch_sub(1, std::memory_order_relaxed);
+        // First in, then off the place that was held for us: a relative that counts in between must not miss
+        // us, and take itself for the last. Release: the count is seen to go down only with our name in
+        // place.
         add_holder(shared, owner_pid.load(std::memory_order_relaxed));
+        shared.more_holders.fetch_sub(1, std::memory_order_release);
         forget_link_of_parent(stream);
         // What was held for the fork the parent gives back. Its other threads exist in the parent only.
         stream.held_for_fork = false;

@@ -227,7 +227,7 @@ void timed() {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     pair.opt_in();
     pair.connect_both();
-    add(set, pair.client, EPOLLIN);
+    add(set, pair.client, EPOLLRDHUP);  // not for the bytes that are about to come
     REQUIRE(pair.talk());
     thread.join();
 }

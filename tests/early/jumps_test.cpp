@@ -68,7 +68,7 @@ void connect_both() {
     volatile char room[256];
     room[0] = static_cast<char>(depth);
     if (depth > 0)
-        return deeper(depth - 1, fd, sends, bytes, size) + (room[0] - room[0]);
+        return deeper(depth - 1, fd, sends, bytes, size) + (room[0] == static_cast<char>(depth) ? 0 : 1);
     return sends ? send(fd, bytes, size, MSG_DONTWAIT) : recv(fd, bytes, size, MSG_DONTWAIT);
 }
 
