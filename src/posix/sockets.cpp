@@ -272,6 +272,10 @@ namespace {
 bool is_for_kernel(int level, int name) {
     if (level == SOL_TCP)
         return name == TCP_ULP || name == TCP_REPAIR || name == TCP_INQ;
+    if (level == SOL_IP)
+        return name == IP_MINTTL;  // from here on the kernel may drop what the peer sends
+    if (level == SOL_IPV6)
+        return name == IPV6_MINHOPCOUNT;
     if (level != SOL_SOCKET)
         return false;
     switch (name) {

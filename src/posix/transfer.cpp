@@ -400,13 +400,20 @@ LOOPFAST_RECEIVE(recvmsg, (int fd, msghdr* message, int flags), (fd, message, fl
 
 namespace {
 
-/// Descriptors that travel to another process: it would not know of the ring.
-void leave_what_is_passed(const msghdr* message) {
+/// Descriptors that travel to another process: it would not know of the ring. And a time stamp that is asked for
+/// with the bytes, which only the kernel makes.
+void leave_for_control(int fd, const msghdr* message) {
     if (!readable(message->msg_control, message->msg_controllen))
         return;
     msghdr* const writable = const_cast<msghdr*>(message);  // CMSG_NXTHDR reads only
     for (cmsghdr* header = CMSG_FIRSTHDR(writable); header != nullptr;
          header = CMSG_NXTHDR(writable, header)) {
+        if (header->cmsg_level == SOL_SOCKET &&
+            (header->cmsg_type == SO_TIMESTAMPING || header->cmsg_type == SO_TIMESTAMPING_NEW)) {
+            if (Stream* const stream = find_stream(fd))
+                leave_ring(*stream, fd);
+            continue;
+        }
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
             header->cmsg_len < CMSG_LEN(0) ||
             header->cmsg_len >
@@ -430,7 +437,7 @@ LOOPFAST_SEND_ON_STREAM(sendmsg, (int fd, const msghdr* message, int flags), (fd
 LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
     if (had_streams() && readable(message, sizeof *message) && message->msg_controllen != 0) [[unlikely]] {
         const int error = errno;
-        leave_what_is_passed(message);
+        leave_for_control(fd, message);
         errno = error;
     }
     LOOPFAST_PASS_ON(sendmsg, (fd, message, flags));
@@ -490,8 +497,16 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
 }
 
 LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-    if (find_stream(fd) == nullptr)
+    if (find_stream(fd) == nullptr) {
+        if (had_streams()) [[unlikely]] {
+            const int error = errno;
+            for (unsigned i = 0; i < count && i < IOV_MAX && readable(&messages[i], sizeof messages[i]); ++i)
+                if (messages[i].msg_hdr.msg_controllen != 0)
+                    leave_for_control(fd, &messages[i].msg_hdr);
+            errno = error;
+        }
         return real::sendmmsg(fd, messages, count, flags);
+    }
     unsigned done = 0;
     for (; done < count && done < IOV_MAX; ++done) {
         const ssize_t result = readable(&messages[done], sizeof messages[done])

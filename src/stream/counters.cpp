@@ -138,7 +138,8 @@ bool needs_kernel(int fd) {
            !is_off(fd, SOL_SOCKET, SO_ZEROCOPY) || !is_off(fd, SOL_SOCKET, SO_OOBINLINE) ||
            !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) || !is_off(fd, SOL_TCP, TCP_INQ) ||
            !is_off(fd, SOL_SOCKET, SO_TIMESTAMP) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMPNS) ||
-           !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING);
+           !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING) || !is_off(fd, SOL_IP, IP_MINTTL) ||
+           !is_off(fd, SOL_IPV6, IPV6_MINHOPCOUNT);
 }
 
 bool read_options(Stream& stream, int fd) {

@@ -78,7 +78,7 @@ void keep_from_programs(const End& end) {
 }
 
 /// A descriptor goes through an AF_UNIX socket and comes back as another number.
-int passed(int fd) {
+int passed(int fd, bool with_several = false) {
     int pair[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
         return -1;
@@ -96,7 +96,8 @@ int passed(int fd) {
     header->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
     int received = -1;
-    if (::sendmsg(pair[0], &message, 0) == 1 && ::recvmsg(pair[1], &message, 0) == 1 &&
+    mmsghdr several{message, 0};
+    if ((with_several ? ::sendmmsg(pair[0], &several, 1, 0) : ::sendmsg(pair[0], &message, 0)) == 1 && ::recvmsg(pair[1], &message, 0) == 1 &&
         (header = CMSG_FIRSTHDR(&message)) != nullptr)
         std::memcpy(&received, CMSG_DATA(header), sizeof received);
     ::close(pair[0]);
@@ -325,6 +326,21 @@ CASE(parting_passed_with_unread_bytes) {
     other.close();
     p.a.await_end();
     p.a.recv(1);
+}
+
+CASE(parting_passed_by_sendmmsg) {
+    p.a.send("unread, ");
+    p.b.await_bytes(8);
+    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd(), true); });
+    const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
+    other.recv(4);
+    p.b.close();
+    p.a.send("then this");
+    other.await_bytes(13);
+    other.recv(100);
+    other.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(100);
 }
 
 CASE(parting_passed_after_the_peer_closed) {

@@ -6,7 +6,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <linux/net_tstamp.h>
 #include <linux/tcp.h>
+
+#include <cstring>
 
 #include "cases.h"
 
@@ -281,6 +284,40 @@ CASE(upper_protocol) {
             ::setsockopt(p.a.fd(), IPPROTO_TCP, TCP_REPAIR, &off, sizeof off);
         return result;
     });
+    talk(p);
+}
+
+CASE(time_stamp_by_message) {
+    p.a.call("sendmsg with SO_TIMESTAMPING", [&]() -> long {
+        char byte = 's';
+        iovec part{&byte, 1};
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint32_t))] = {};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        cmsghdr* const header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SO_TIMESTAMPING;
+        header->cmsg_len = CMSG_LEN(sizeof(uint32_t));
+        const uint32_t when_sent = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK;
+        memcpy(CMSG_DATA(header), &when_sent, sizeof when_sent);
+        return ::sendmsg(p.a.fd(), &message, 0);
+    });
+    p.a.await_poll(POLLERR);
+    p.b.await_bytes(1);
+    p.b.recv(10);
+    talk(p);
+}
+
+CASE(least_time_to_live) {
+    // Segments that come with less are dropped by the kernel: from then on nothing may come another way.
+    p.b.set(IPPROTO_IP, IP_MINTTL, 1);
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    p.b.recv(10);
+    p.b.get(IPPROTO_IP, IP_MINTTL);
     talk(p);
 }
 
