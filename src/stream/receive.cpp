@@ -214,16 +214,20 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
             result = kernel_receive(fd, to, size < until_cut ? size : static_cast<size_t>(until_cut), flags);
         forget_kernel_readiness(stream);
         const bool nothing = result == -EAGAIN;
-        if (result <= 0 && !nothing)
+        const bool ended = result == 0;
+        if (result < 0 && !nothing)
             return result;
         if (result > 0 && (flags & MSG_PEEK) == 0)
             shared.kernel_in.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);
         // The cut is stored after the last kernel byte was sent, so seeing it means seeing that byte: who
-        // found nothing before it was published looks again.
+        // found nothing before it was published looks again; and who found the end, since the ring comes
+        // before it.
         const bool was_there = cut != kNoCut;
         cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
-        if (nothing && !was_there && cut != kNoCut)
+        if ((nothing || ended) && !was_there && cut != kNoCut)
             continue;
+        if (ended)
+            return 0;
         const auto received = static_cast<size_t>(nothing ? 0 : result);
         if (nothing || received == size || cut == kNoCut || cut - 1 != so_far + received)
             return result;

@@ -33,8 +33,9 @@ int server = -1;
 sigjmp_buf place;
 volatile sig_atomic_t may_jump = 0;
 
+/// While the main thread has signals blocked, another one may be chosen: its stack is not the one to jump to.
 void on_alarm(int) {
-    if (may_jump != 0) {
+    if (may_jump != 0 && gettid() == getpid()) {
         may_jump = 0;
         siglongjmp(place, 1);
     }
