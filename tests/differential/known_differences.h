@@ -28,7 +28,7 @@ constexpr KnownDifference kKnownDifferences[] = {
      "an entry that goes over into our set during the hand-over tells its edge again"},
     {"epoll_exclusive", "early", Shows::kAgain,
      "an entry that goes over into our set during the hand-over tells its edge again"},
-    {"epoll_registered_before_connecting_bytes", "early", Shows::kAgain,
+    {"epoll_registered_before_connecting_bytes", "early run", Shows::kAgain,
      "an entry that goes over into our set during the hand-over tells its edge again"},
     {"random@*", "early run", Shows::kAgain,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
