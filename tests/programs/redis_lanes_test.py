@@ -57,7 +57,7 @@ class RedisLanes(Compared):
             self.assertEqual(server.stop(), 0)
             return results
 
-        self.compare(scenario, fused=2)
+        self.compare(scenario, fused=2, inside=True)  # the replica and its master are both servers
 
     def test_listeners(self) -> None:
         """MONITOR and SUBSCRIBE by redis-cli, a pipeline by redis-cli --pipe, redis-benchmark."""

@@ -133,7 +133,7 @@ CASE(read_only_results) {
     auto* const message = static_cast<mmsghdr*>(page);
     auto* const entry = reinterpret_cast<pollfd*>(message + 1);
     auto* const event = reinterpret_cast<epoll_event*>(entry + 1);
-    char bytes[4];
+    char bytes[4] = {'b', 'y', 't', 'e'};
     iovec part{bytes, sizeof bytes};
     message->msg_hdr.msg_iov = &part;
     message->msg_hdr.msg_iovlen = 1;
