@@ -26,12 +26,7 @@
      BREAK_CUT_SENDERS     a cut is published while a thread is in a kernel send
      BREAK_CUT_LATE        the cut is published after the first ring byte
      BREAK_RING_FIRST      the receiver looks at the ring before it reached the cut
-     BREAK_CUT_UNCONFIRMED the acceptor cuts before the connector has confirmed
-   With STEWARD each end has one more thread, the steward (wait/steward.h), which takes steps of the setup at any
-   moment, STEPS of them at most; receivers wait in the kernel, or beside it (wait_aside in sleeper.cpp), as they
-   like; and bytes go one way, FROM the connector or the acceptor:
-     BREAK_NO_CALL            who changes the state does not call those that wait aside
-     BREAK_LOOK_BEFORE_COUNT  who waits aside looks at the state and then counts itself                       */
+     BREAK_CUT_UNCONFIRMED the acceptor cuts before the connector has confirmed                            */
 
 #ifndef N
 #define N 2
@@ -73,17 +68,6 @@ byte kernel_readers[2], kernel_senders[2];
 bool cutting[2];
 bool out_in_ring[2], in_in_ring[2];
 byte kernel_out[2], kernel_in[2];
-#ifdef STEWARD
-/* The receiver waits beside the kernel; and was called. */
-bool waiting_aside[2], called[2];
-/* The steward takes so many steps, in vain or not. */
-#ifndef STEPS
-#define STEPS 3
-#endif
-#ifndef FROM
-#define FROM CONNECTOR
-#endif
-#endif
 /* A bell came since this end last slept on the link. Only what is published in the ring rings: the note that the
    code sends with a cut is an extra. */
 bool bell[2];
@@ -212,15 +196,6 @@ inline leave_sender() {
 #define AT_THE_CUT (cut[1 - me] != NO_CUT && cut[1 - me] - 1 == kernel_in[me])
 #endif
 
-/* tell_waiting: after a new state was stored. */
-inline tell_waiting() {
-#if defined(STEWARD) && !defined(BREAK_NO_CALL)
-    if :: waiting_aside[me] -> called[me] = true :: else fi
-#else
-    skip
-#endif
-}
-
 /* publish_cut; the caller owns the setup. */
 inline publish_cut() {
     announce_cutting();
@@ -252,7 +227,7 @@ inline setup_step() {
         :: MAY_PROPOSE ->
             proposal_sent = true;
             if
-            :: set_state(PROPOSED); tell_waiting()
+            :: set_state(PROPOSED)
             fi
         :: else -> set_state(CANDIDATE)
         fi
@@ -263,8 +238,7 @@ inline setup_step() {
             if
             :: confirmed = true;
                set_state(FUSED);
-               publish_cut();
-               tell_waiting()
+               publish_cut()
             :: set_state(ONLY_KERNEL)
             fi
         :: else -> set_state(OFFERED)
@@ -356,24 +330,6 @@ again:
             kernel_queue[1 - me]?x; /* may block in the kernel */
             d_step { assert(x == n); kernel_in[me]++ }
             leave_reader()
-#ifdef STEWARD
-        :: !HAS_SEGMENT(me) -> /* receive_in_setup: the same, without waiting; and then wait_aside */
-            if
-            :: atomic { nempty(kernel_queue[1 - me]) && !HAS_SEGMENT(me) && state[me] != PENDING ->
-                        kernel_queue[1 - me]?x; assert(x == n); kernel_in[me]++ }
-            :: else ->
-#ifdef BREAK_LOOK_BEFORE_COUNT
-                if :: HAS_SEGMENT(me) -> goto again :: else fi;
-                waiting_aside[me] = true;
-#else
-                waiting_aside[me] = true;
-                if :: HAS_SEGMENT(me) -> waiting_aside[me] = false; goto again :: else fi;
-#endif
-                atomic { nempty(kernel_queue[1 - me]) || called[me]; called[me] = false }
-                waiting_aside[me] = false;
-                goto again
-            fi
-#endif
         :: HAS_SEGMENT(me) && !in_in_ring[me] ->
             advance();
             if
@@ -396,33 +352,6 @@ again:
     od
 }
 
-#ifdef STEWARD
-/* The third thread of an end: woken by what comes on the offer or the link, it takes the same steps. (An offer is
-   made by a call of the program.) A receiver that waits in the kernel keeps it from that; then the program's calls
-   go on. Its last step needs no call at all. */
-proctype steward(byte me) {
-    byte steps;
-end_steward:
-    do
-    :: steps < STEPS &&
-       ((me == CONNECTOR && state[me] == OFFERED && ((hello_sent && !sign_given) || proposal_sent)) ||
-        (me == ACCEPTOR && state[me] == CANDIDATE && state[CONNECTOR] == OFFERED && (!hello_sent || sign_given))) ->
-        steps++;
-        setup_step()
-    :: steps < STEPS && state[me] == PROPOSED && confirmed ->
-        steps++;
-        advance()
-    od
-}
-#endif
-
 init {
-    atomic {
-#ifdef STEWARD
-        state[CONNECTOR] = OFFERED; /* at its connect */
-        run sender(FROM); run receiver(1 - FROM); run steward(0); run steward(1)
-#else
-        run sender(0); run sender(1); run receiver(0); run receiver(1)
-#endif
-    }
+    atomic { run sender(0); run sender(1); run receiver(0); run receiver(1) }
 }

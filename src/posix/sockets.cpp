@@ -299,10 +299,8 @@ bool is_for_kernel(int level, int name) {
 
 LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
     Stream* const stream = find_stream(fd);
-    if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]] {
-        const PrivateOptions ours(*stream);
-        return real::setsockopt(fd, level, name, value, size);
-    }
+    if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
+        keep_options_private(*stream);
     if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]] {
         if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF)) {
             note_socket_filter(*stream);
@@ -333,10 +331,8 @@ void error_was_told(Stream& stream, const void* value, socklen_t size) {
 
 LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
     if (belongs_to_sign(level, name)) [[unlikely]]
-        if (Stream* const stream = find_stream(fd)) {
-            const PrivateOptions ours(*stream);
-            return real::getsockopt(fd, level, name, value, size);
-        }
+        if (Stream* const stream = find_stream(fd))
+            keep_options_private(*stream);
     const int result = real::getsockopt(fd, level, name, value, size);
     if (result == 0 && level == SOL_TCP && name == TCP_INFO)
         if (Stream* const stream = fused_stream_of(find_stream(fd)))

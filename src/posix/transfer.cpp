@@ -19,22 +19,10 @@ namespace {
 /// The most one call moves, as in the kernel.
 constexpr size_t kMostBytes = 0x7ffff000;
 
-/// A call that may wait, on a stream whose setup is under way: it waits where the end of that reaches it. The
-/// rest, and what only the kernel does exactly so, is the kernel's.
-bool waits_aside(const Stream& stream, int flags) {
-    return in_setup(stream) && (flags & (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 0 &&
-           stream.shared->nonblocking.load(std::memory_order_relaxed) == 0 &&
-           stream.shared->low_water.load(std::memory_order_relaxed) <= 1;
-}
-
 template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flags, bool& moved, Call call) {
     moved = false;
     if (stream.state() == State::kKernel)
         return call();
-    if (waits_aside(stream, flags)) {
-        moved = true;
-        return -1;
-    }
     ssize_t result;
     int error;
     {
@@ -51,16 +39,11 @@ template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flag
     return result;
 }
 
-template <typename Call>
-ssize_t kernel_send(Stream& stream, int fd, size_t size, int flags, bool& moved, Call call) {
+template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size, bool& moved, Call call) {
     moved = false;
     if (stream.state() == State::kKernel)
         return call();
     before_kernel_send(stream, fd, size);
-    if (waits_aside(stream, flags)) {
-        moved = true;
-        return -1;
-    }
     ssize_t result;
     int error;
     {
@@ -72,8 +55,6 @@ ssize_t kernel_send(Stream& stream, int fd, size_t size, int flags, bool& moved,
         error = errno;
         scope.count(result);
     }
-    if (result < 0 && error == EAGAIN)
-        stream.shared->full_count.fetch_add(1, std::memory_order_relaxed);  // as in send_some
     after_kernel_call(stream, fd);
     errno = error;
     return result;
@@ -174,7 +155,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
             const ssize_t result =                                                                          \
-                kernel_send(stream, fd, size, flags, moved, [&] { return real::name arguments; });          \
+                kernel_send(stream, fd, size, moved, [&] { return real::name arguments; });                 \
             if (!moved)                                                                                     \
                 return result;                                                                              \
         }                                                                                                   \

@@ -34,13 +34,6 @@ constexpr uint32_t kMostLooks = 12;
 constexpr uint32_t kOfferCalls = 4096;
 constexpr int64_t kOfferTime = 1'000'000'000;
 constexpr uint32_t kStepsAside = 16;
-/// The first calls on a socket that opted in by itself leave the next step to the steward, so that the first
-/// messages are not late. Then, and who moves more than messages at once, the program takes the steps that it
-/// comes across as well: both processors may be busy with the two programs.
-constexpr uint32_t kMostLed = 16;
-constexpr uint64_t kFirstMessages = 8192;
-/// And so many wait aside for a peer that does not come any further.
-constexpr uint32_t kMostAside = 64;
 
 bool connected(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
@@ -82,9 +75,11 @@ bool eligible(Stream& stream, int fd) {
     return reason == Reason::kNone;
 }
 
-void install(Stream& stream, MappedSegment segment, int link) {
+/// `cookie` is the kernel's socket's; the options have been read.
+void install(Stream& stream, MappedSegment segment, int link, uint64_t cookie) {
     replace_retired(stream.segment, segment);
     stream.segment = segment;
+    stream.cookie = cookie;
     stream.link.store(link, std::memory_order_relaxed);
     forget_kernel_readiness(stream);
     stream.our_words().receive_size.store(stream.shared->receive_size.load(std::memory_order_relaxed),
@@ -124,30 +119,6 @@ bool publish_cut(Stream& stream, int fd) {
     return done;
 }
 
-/// A setup begins, at a call of the program. What is read here once is kept up to date by the program's own
-/// calls, so the steward, who may come on top of one of them, has no need to ask. @return false when the
-/// kernel does not answer.
-bool begin_setup(Stream& stream, int fd) {
-    stream.cookie = cookie_of(fd);
-    stream.led_calls.store(0, std::memory_order_relaxed);
-    stream.setup_from = stream.shared->kernel_out.load(std::memory_order_relaxed) +
-                        stream.shared->kernel_in.load(std::memory_order_relaxed);
-    return stream.cookie != 0 && read_options(stream, fd);
-}
-
-/// The steward goes on from here.
-void accompany(Stream& stream, int watched) {
-    if (steward_hooks.accompany != nullptr && stream.guided.load(std::memory_order_relaxed) < kMostGuided)
-        steward_hooks.accompany(stream, watched);
-}
-
-/// The state is another one: calls that wait aside look at it.
-void tell_waiting(Stream& stream) {
-    // seq_cst: Dekker with wait_aside(), which counts itself and then looks at the state.
-    if (stream.waiting_aside.load(std::memory_order_seq_cst) != 0 && steward_hooks.call != nullptr)
-        steward_hooks.call();
-}
-
 }  // namespace
 
 void refuse(Stream& stream, Reason reason) {
@@ -177,24 +148,12 @@ void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold) {
     stream.next_look_in = threshold;
     stream.next_look_out = threshold == 0 ? 0 : 2 * kOfferAfterReceiving;
     shared.state.store(State::kCandidate, std::memory_order_seq_cst);
-    if (threshold != 0)
-        return;
-    if (role == Role::kConnector) {
-        before_kernel_send(stream, fd, 1);
-        return;
+    if (threshold == 0) {
+        if (role == Role::kConnector)
+            before_kernel_send(stream, fd, 1);
+        else
+            after_kernel_call(stream, fd);
     }
-    // The connector has hardly had the time to offer, and the program waits for its connection: the steward
-    // looks in a moment.
-    if (!begin_setup(stream, fd)) {
-        refuse(stream, Reason::kLimit);
-        return;
-    }
-    stream.look_due.store(true, std::memory_order_relaxed);
-    accompany(stream, -1);
-    if (in_setup(stream))
-        return;
-    stream.look_due.store(false, std::memory_order_relaxed);
-    after_kernel_call(stream, fd);
 }
 
 namespace {
@@ -210,29 +169,15 @@ void offer(Stream& stream, int fd) {
         refuse(stream, stream.offer.exchange(-1) == -2 ? Reason::kRestricted : Reason::kLimit);
         return;
     }
-    if (!begin_setup(stream, fd)) {
-        refuse(stream, Reason::kLimit);
-        return;
-    }
     stream.offer_made = now_ns();
     stream.shared->reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
     stream.shared->state.store(State::kOffered, std::memory_order_seq_cst);
-    accompany(stream, stream.offer);
 }
 
-/// Connector: was the offer taken, and by whom?
-bool meets_acceptor(Stream& stream, int fd) {
-    const bool alone = stream.pending_link.load(std::memory_order_relaxed) < 0;
-    const Met met = meet_acceptor(stream, fd);
-    const int link = stream.pending_link.load(std::memory_order_relaxed);
-    if (alone && link >= 0)
-        accompany(stream, link);
-    return met == Met::kProven;
-}
-
-/// Connector: one step further; with a proven acceptor, takes its proposal. The setup is ours alone.
-void confirm_inside(Stream& stream, int fd) {
-    if (stream.state() != State::kOffered || !meets_acceptor(stream, fd))
+/// Connector: was the offer taken, and by whom? With a proven acceptor: take its proposal.
+void confirm(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    if (!scope.entered() || stream.state() != State::kOffered || meet_acceptor(stream, fd) != Met::kProven)
         return;
     SharedHalf& shared = *stream.shared;
     Exclusive exclusive(stream, fd, State::kOffered);
@@ -261,10 +206,16 @@ void confirm_inside(Stream& stream, int fd) {
         exclusive.settle();
         return;
     }
+    if (!read_options(stream, fd)) {
+        unmap_segment(segment);
+        refuse(stream, Reason::kLimit);
+        exclusive.settle();
+        return;
+    }
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
     end_meeting(stream);
     close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
-    install(stream, segment, link);
+    install(stream, segment, link, proposal.connector_cookie);
     // Release pairs with the acquire in advance(): who sees this sees our options too.
     stream.segment.segment->side[0].confirmed.store(1, std::memory_order_release);
     shared.reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
@@ -273,25 +224,14 @@ void confirm_inside(Stream& stream, int fd) {
     publish_cut(stream, fd);
     send_note(link, Note::kBell);
     attend(stream);
-    tell_waiting(stream);
     LOOPFAST_LOG("slot %u fused as connector, peer process %d", stream.slot, stream.peer_pid);
-}
-
-/// @return false when another thread is at it.
-bool confirm(Stream& stream, int fd) {
-    SetupScope scope(stream, fd);
-    if (scope.entered())
-        confirm_inside(stream, fd);
-    return scope.entered();
 }
 
 /// Acceptor: is there an offer for this connection? Then say hello. @return false: not now.
 bool look(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
     SharedHalf& shared = *stream.shared;
-    if (!scope.entered())
-        return false;
-    if (stream.state() != State::kCandidate || stream.pending_link >= 0 || !connected(stream, fd))
+    if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
         return true;
     if (count_holders(shared) != 1)
         return false;
@@ -312,11 +252,6 @@ bool look(Stream& stream, int fd) {
     case Found::kYes:
         break;
     }
-    if (stream.threshold != 0 && !begin_setup(stream, fd)) {  // else it was at the beginning
-        close_hidden(link);
-        refuse(stream, Reason::kLimit);
-        return true;
-    }
     Reason reason;
     if (!greet(stream, fd, link, reason)) {
         close_hidden(link);
@@ -324,21 +259,23 @@ bool look(Stream& stream, int fd) {
         return true;
     }
     stream.pending_link.store(link, std::memory_order_relaxed);
-    accompany(stream, link);
     return true;
 }
 
 /// Acceptor: makes the segment and sends it, with our sign, to the proven connector. The setup is ours alone.
 bool send_segment(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
+    const uint64_t cookie = cookie_of(fd);
+    if (cookie == 0 || !read_options(stream, fd))
+        return false;
     int memory = -1;
     const MappedSegment segment = create_segment(capacity_for(shared), memory);
     if (!segment)
         return false;
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
-    install(stream, segment, link);
+    install(stream, segment, link, cookie);
     const bool sent = show_sign(stream, fd) &&
-                      send_message(link, message_of(kProposal, stream.peer_cookie, stream.cookie), memory);
+                      send_message(link, message_of(kProposal, stream.peer_cookie, cookie), memory);
     sys::close(memory);
     if (sent)
         return true;
@@ -349,10 +286,11 @@ bool send_segment(Stream& stream, int fd) {
     return false;
 }
 
-/// Acceptor: the connector on the pending link, is it proven? Then propose. The setup is ours alone.
-void propose_inside(Stream& stream, int fd) {
+/// Acceptor: the connector on the pending link, is it proven? Then propose.
+void propose(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
     SharedHalf& shared = *stream.shared;
-    if (stream.state() != State::kCandidate || stream.pending_link < 0)
+    if (!scope.entered() || stream.state() != State::kCandidate || stream.pending_link < 0)
         return;
     switch (meet_connector(stream, fd)) {
     case Met::kNotYet:
@@ -386,15 +324,6 @@ void propose_inside(Stream& stream, int fd) {
         LOOPFAST_LOG("slot %u proposed as acceptor, peer process %d", stream.slot, stream.peer_pid);
     }
     exclusive.settle();
-    tell_waiting(stream);
-}
-
-/// @return false when another thread is at it.
-bool propose(Stream& stream, int fd) {
-    SetupScope scope(stream, fd);
-    if (scope.entered())
-        propose_inside(stream, fd);
-    return scope.entered();
 }
 
 }  // namespace
@@ -405,40 +334,9 @@ void before_kernel_send(Stream& stream, int fd, size_t size) {
         offer(stream, fd);
 }
 
-namespace {
-
-bool led(Stream& stream) {
-    const SharedHalf& shared = *stream.shared;
-    const uint32_t calls = ++stream.led_calls;
-    // Proven, and no segment: the steward found this thread in the kernel.
-    return stream.threshold == 0 && calls <= kMostLed && stream.stage != Stage::kProven &&
-           shared.kernel_out.load(std::memory_order_relaxed) +
-                   shared.kernel_in.load(std::memory_order_relaxed) - stream.setup_from <=
-               kFirstMessages;
-}
-
-}  // namespace
-
-bool in_setup(const Stream& stream) {
-    if (stream.accompanied.load(std::memory_order_relaxed) != steward_on_duty.load(std::memory_order_relaxed))
-        return false;
-    const State state = stream.state();
-    if (state == State::kPending)
-        return true;
-    if (state != State::kOffered && state != State::kCandidate)
-        return false;
-    // Relaxed: hints. What is decided by them is only where a call waits, and who takes the next step.
-    return stream.guided.load(std::memory_order_relaxed) < kMostGuided &&
-           stream.led_calls.load(std::memory_order_relaxed) < kMostAside &&
-           (state == State::kOffered || stream.pending_link.load(std::memory_order_relaxed) >= 0 ||
-            stream.look_due.load(std::memory_order_relaxed));
-}
-
 void after_kernel_call(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
     const State state = stream.state();
-    if (in_setup(stream) && led(stream))
-        return;
     if (state == State::kOffered) {
         const uint32_t calls = ++stream.offer_calls;
         if (stream.pending_link >= 0 ? stream.stage == Stage::kProven || meeting_due(stream)
@@ -560,47 +458,6 @@ void advance(Stream& stream, int fd) {
         return;  // our direction stays on the kernel lane
     if (publish_cut(stream, fd))
         send_note(stream.link.load(std::memory_order_relaxed), Note::kBell);
-    attend(stream);
-}
-
-bool carry_on(Stream& stream, int fd) {
-    if (stream.guided.fetch_add(1, std::memory_order_relaxed) >= kMostGuided)
-        return true;
-    // A connection that has ended is left as it is: the program has still to hear of that from the kernel.
-    const int ready = sys::ready_now(fd, POLLRDHUP);
-    if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
-        return true;
-    bool entered = true;
-    switch (stream.state()) {
-    case State::kOffered:
-        entered = confirm(stream, fd);
-        break;
-    case State::kCandidate:
-        if (stream.look_due.exchange(false, std::memory_order_relaxed)) {
-            ++stream.offer_calls;
-            if (!look(stream, fd))
-                --stream.offer_calls;  // the next call comes here again
-        }
-        entered = stream.pending_link.load(std::memory_order_relaxed) < 0 || propose(stream, fd);
-        break;
-    case State::kProposed:
-    case State::kFused:
-        if (hung_up(stream.link.load(std::memory_order_relaxed)))
-            stream.link_down.store(true, std::memory_order_relaxed);
-        advance(stream, fd);
-        return true;
-    case State::kPending:
-        return false;
-    case State::kFree:
-    case State::kIdle:
-    case State::kKernel:
-        return true;
-    }
-    // Proven, and still here: some thread is in the kernel. It goes on with this when it comes out, but for
-    // the calls that do not look.
-    const State now = stream.state();
-    return entered && (stream.stage != Stage::kProven ||
-                       (now != State::kOffered && now != State::kCandidate && now != State::kPending));
 }
 
 }  // namespace loopfast

@@ -107,7 +107,7 @@ void disconnected(Stream& stream) {
 int before_shutdown(Stream& stream, int fd, int how) {
     if (how == SHUT_RD || how == SHUT_RDWR)
         stream.shared->shut_for_reading.store(1, std::memory_order_relaxed);
-    if (!has_segment(stream))
+    if (!stream.segment)
         return how;
     int now = how;
     if (how != SHUT_RD && finish_later(stream, fd, true)) {
@@ -128,7 +128,7 @@ void after_shutdown(Stream& stream, int how) {
     if (how != SHUT_RD)
         stream.shared->send_to_kernel.store(1, std::memory_order_seq_cst);
     forget_kernel_readiness(stream);
-    if (!has_segment(stream))
+    if (!stream.segment)
         return;
     // Relatives and threads that sleep on this end hear of it through the kernel socket; the peer too.
     send_note(stream.link.load(std::memory_order_relaxed), Note::kBell);

@@ -84,19 +84,6 @@ Met turned_away(Stream& stream, Met how) {
     return how;
 }
 
-/// Takes the message that is due on the link. @return false when there is none: `why` says so, and what that
-/// means for the meeting is done.
-bool take_message(Stream& stream, int link, Kind kind, Message& message, Met& why) {
-    int none = -1;
-    const Received received = receive_message(link, kind, message, none);
-    if (received == Received::kMessage)
-        return true;
-    why = received == Received::kNothing ? Met::kNotYet
-          : received == Received::kGone  ? turned_away(stream, Met::kGone)
-                                         : turned_away(stream, Met::kStranger);
-    return false;
-}
-
 }  // namespace
 
 Tuple tuple_of(const Stream& stream) {
@@ -124,9 +111,17 @@ Met meet_connector(Stream& stream, int fd) {
     if (!readable(link))
         return Met::kNotYet;
     Message message;
-    Met why = Met::kNotYet;
-    if (!take_message(stream, link, kSigned, message, why))
-        return why;
+    int none = -1;
+    switch (receive_message(link, kSigned, message, none)) {
+    case Received::kNothing:
+        return Met::kNotYet;
+    case Received::kGone:
+        return turned_away(stream, Met::kGone);
+    case Received::kBad:
+        return turned_away(stream, Met::kStranger);
+    case Received::kMessage:
+        break;
+    }
     if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd) ||
         !has_signed(stream, link))
         return turned_away(stream, Met::kStranger);
@@ -139,9 +134,17 @@ namespace {
 /// Connector: the acceptor's hello. Our look comes before our sign, and so before the acceptor's.
 Met answer(Stream& stream, int fd, int link) {
     Message message;
-    Met why = Met::kNotYet;
-    if (!take_message(stream, link, kHello, message, why))
-        return why;
+    int none = -1;
+    switch (receive_message(link, kHello, message, none)) {
+    case Received::kNothing:
+        return Met::kNotYet;
+    case Received::kGone:
+        return turned_away(stream, Met::kGone);
+    case Received::kBad:
+        return turned_away(stream, Met::kStranger);
+    case Received::kMessage:
+        break;
+    }
     SocketFacts facts{};
     Credentials credentials{};
     Reason reason;
@@ -209,19 +212,12 @@ void forget_link_of_parent(Stream& stream) {
     close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
 }
 
-PrivateOptions::PrivateOptions(Stream& stream) : stream_(stream) {
-    // Where no setup is under way none begins but at a call of the program.
-    const bool possible = stream.offer.load(std::memory_order_relaxed) >= 0 ||
-                          stream.pending_link.load(std::memory_order_relaxed) >= 0 ||
-                          stream.shared->sign.load(std::memory_order_relaxed) != 0;
-    held_ = possible && hold_setup(stream);
-    if (held_ && stream.shared->sign.load(std::memory_order_relaxed) != 0)
-        end_meeting(stream);
-}
-
-PrivateOptions::~PrivateOptions() {
-    if (held_)
-        release_setup(stream_);
+void keep_options_private(Stream& stream) {
+    // In the middle of giving it, it is not there yet for others to see, or its giver is this very thread.
+    if (stream.shared->sign.load(std::memory_order_relaxed) == 0 || !hold_setup(stream))
+        return;
+    end_meeting(stream);
+    release_setup(stream);
 }
 
 bool meeting_due(Stream& stream) {

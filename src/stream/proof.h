@@ -9,8 +9,8 @@
 //     gives its sign, proposal           ->       looks (2): the sign is there; confirms
 //     takes its sign back                         takes its sign back
 //
-// Each step is taken at a call that the program makes anyway, or by the steward, and none waits: a peer that
-// is silent leaves the connection where it is. All functions here are called inside a SetupScope.
+// Each step is taken at a call that the program makes anyway, and none waits: a peer that is silent leaves
+// the connection where it is. All functions here are called inside a SetupScope.
 #pragma once
 
 #include "stream/stream.h"

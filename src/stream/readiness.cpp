@@ -43,7 +43,7 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     stream.kernel_ready.compare_exchange_strong(seen, (seen >> 32) << 32 | ready, std::memory_order_relaxed);
     stream.last_kernel_look.store(ticks(), std::memory_order_relaxed);
     // A peer that left is noticed by the link, on which a program that never waits gets no events.
-    if (stream.out_in_ring() && stream.segment && !stream.link_down.load(std::memory_order_relaxed) &&
+    if (stream.segment && stream.out_in_ring() && !stream.link_down.load(std::memory_order_relaxed) &&
         stream.writer().in_flight(true) != 0 && hung_up(stream.link.load(std::memory_order_relaxed)))
         stream.link_down.store(true, std::memory_order_relaxed);
     return ready;
@@ -66,7 +66,7 @@ uint32_t readiness(Stream& stream, int fd, Freshness freshness) {
     if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd)) [[unlikely]]
         return_to_kernel(stream, fd);
     uint32_t kernel = kernel_readiness(stream, fd, freshness);
-    if (!stream.fused())
+    if (stream.state() == State::kKernel)
         return kernel;
     if ((kernel & (POLLRDHUP | POLLHUP | POLLERR)) == POLLRDHUP &&
         stream.link_down.load(std::memory_order_relaxed) && refused_by_the_dead(stream, fd))

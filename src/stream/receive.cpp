@@ -276,37 +276,9 @@ long over_both_cuts(Stream& stream, int fd, const Buffers* to, size_t before, lo
 
 }  // namespace
 
-namespace {
-
-/// On a stream that has no segment yet, for a call that waits aside. @return false when it has one by now.
-[[gnu::noinline]] bool receive_in_setup(Stream& stream, int fd, Buffers* to, size_t size, int flags,
-                                        long& result) {
-    {
-        KernelReceive scope(stream);
-        if (!scope.allowed())
-            return false;
-        if (stream.generation != stream.shared->generation.load(std::memory_order_relaxed)) {
-            result = -EBADF;  // closed by another thread
-            return true;
-        }
-        result = kernel_receive(fd, to, size, flags);
-        scope.count(result, flags);
-    }
-    if (result != -EAGAIN)  // else the call is about to wait: the steward goes on meanwhile
-        after_kernel_call(stream, fd);
-    return true;
-}
-
-}  // namespace
-
 long receive_some(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
-    const State state = stream.state();
-    if (state == State::kKernel)
+    if (stream.state() == State::kKernel)
         return kernel_receive(fd, to, size, flags);
-    long early = 0;
-    if (state != State::kFused && state != State::kProposed &&
-        receive_in_setup(stream, fd, to, size, flags, early)) [[unlikely]]
-        return early;
     heed_verdict(stream, fd);
     if (stream.state() == State::kKernel) [[unlikely]]
         return kernel_receive(fd, to, size, flags);
@@ -340,8 +312,6 @@ uint64_t bytes_waiting(Stream& stream, int fd) {
     int kernel = 0;
     if (sys::ioctl(fd, FIONREAD, &kernel) < 0)
         kernel = 0;
-    if (!has_segment(stream))
-        return static_cast<uint64_t>(kernel);
     uint64_t ring = 0;
     const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
     if (cut != kNoCut) {

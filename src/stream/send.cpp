@@ -58,18 +58,13 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         if (stream.state() == State::kKernel)
             return kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
         if (!stream.out_in_ring()) {
-            long result;
-            {
-                KernelSend scope(stream);
-                if (!scope.allowed())
-                    return -EAGAIN;  // a cut is being published this very moment
-                result = kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
-                scope.count(result);
-            }
+            KernelSend scope(stream);
+            if (!scope.allowed())
+                return -EAGAIN;  // a cut is being published this very moment
+            const long result = kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
+            scope.count(result);
             if (result == -EAGAIN)
                 shared.full_count.fetch_add(1, std::memory_order_relaxed);
-            if (!stream.fused())
-                after_kernel_call(stream, fd);
             return result;
         }
     }

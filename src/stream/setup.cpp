@@ -38,24 +38,15 @@ int count_holders(SharedHalf& shared) {
 
 namespace {
 
-bool take_setup(Stream& stream) {
-    SharedHalf& shared = *stream.shared;
+bool take_setup(SharedHalf& shared) {
     uint32_t owner = 0;
     // Acquire pairs with the release below: we see what the last one in here did.
-    if (shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire)) {
-        stream.setup_inside.store(my_tid(), std::memory_order_relaxed);
+    if (shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire))
         return true;
-    }
-    // A thread of this process lives as long as we do: often it is the steward.
-    if (stream.setup_inside.load(std::memory_order_relaxed) == owner)
-        return false;
     // A relative that was killed in here has left its name. Nothing else: what it was about to change lay in
     // its own memory, or it had no living relative.
-    if (owner == my_tid() || !is_gone(static_cast<int>(owner)) ||
-        !shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire))
-        return false;
-    stream.setup_inside.store(my_tid(), std::memory_order_relaxed);
-    return true;
+    return owner != my_tid() && is_gone(static_cast<int>(owner)) &&
+           shared.setup_owner.compare_exchange_strong(owner, my_tid(), std::memory_order_acquire);
 }
 
 }  // namespace
@@ -65,7 +56,7 @@ bool hold_setup(Stream& stream) {
     // for the name of a dead owner that now belongs to some other thread.
     constexpr unsigned kRounds = 10'000;
     for (unsigned round = 0; round < kRounds; ++round) {
-        if (take_setup(stream))
+        if (take_setup(*stream.shared))
             return true;
         if (stream.shared->setup_owner.load(std::memory_order_relaxed) == my_tid())
             return false;
@@ -96,7 +87,7 @@ SetupScope::SetupScope(Stream& stream, int fd) : stream_(stream), entered_(false
     if (stream.shared->setup_owner.load(std::memory_order_relaxed) == my_tid())
         return;
     change_mask(SIG_BLOCK, kFromOutside, &signals_);
-    entered_ = take_setup(stream);
+    entered_ = take_setup(*stream.shared);
     if (entered_)
         stream.setup_fd = fd;
     else

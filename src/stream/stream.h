@@ -54,22 +54,12 @@ struct Stream {
     int peer_pid = 0;  ///< as the kernel tells it; 0 when it cannot be told
 
     // Rendezvous, see fuse.cpp.
-    std::atomic<uint32_t> setup_inside{0};  ///< the last thread of this process that was the setup's owner
-    int setup_fd = -1;                      ///< the descriptor through which the current setup call came
+    int setup_fd = -1;  ///< the descriptor through which the current setup call came
     /// Some descriptor of this process that means the stream, or -1: for the steward, who comes without one.
     /// Changed, and used by him, under descriptor_lock(): a number may mean anything once it is closed.
     std::atomic<int> descriptor{-1};
-    uint64_t cookie = 0;                ///< of the kernel's socket, since there is something for the steward
+    uint64_t cookie = 0;                ///< of the kernel's socket, since the segment is there
     std::atomic<uint32_t> attended{0};  ///< the steward that watches the link, see attend()
-    /// The one that goes on with the setup when the program makes no call, see accompany(); and how often it
-    /// did.
-    std::atomic<uint32_t> accompanied{0};
-    std::atomic<uint32_t> guided{0};
-    std::atomic<uint32_t> led_calls{0};   ///< calls of the program that left the next step to him
-    std::atomic<uint64_t> setup_from{0};  ///< bytes that had passed in both directions when it began
-    std::atomic<bool> look_due{false};    ///< acceptor: the look for an offer is his
-    /// Calls that wait beside the kernel, so that the setup can come to its end under them: see in_setup().
-    std::atomic<uint32_t> waiting_aside{0};
     std::atomic<int> offer{-1};         ///< connector: the listening socket
     std::atomic<int> pending_link{-1};  ///< connected, nothing is shared yet
     /// Of the meeting on it, see proof.h. Changed inside a SetupScope; looked at before, as a hint whether
@@ -119,7 +109,6 @@ struct Stream {
     // Thread-epoll registrations, see wait/sleeper.cpp.
     std::atomic<uint64_t> registered_receiver{0};
     std::atomic<uint64_t> registered_sender{0};
-    std::atomic<uint64_t> registered_aside{0};
     SpinHistory receive_spin;
     SpinHistory send_spin;
     std::atomic<int> set_entries{0};  ///< epoll interest entries of this process that mean this stream
@@ -142,13 +131,6 @@ struct Stream {
     }
 };
 
-/// For those who hold no lock: the segment is there, and is seen as it was installed. It is stored before the
-/// state is; on the kernel lane it is there still when the stream was on the ring.
-inline bool has_segment(const Stream& stream) {
-    const State now = stream.state();
-    return now == State::kFused || now == State::kProposed || (now == State::kKernel && stream.segment);
-}
-
 // --- receive.cpp, send.cpp: one attempt, on whichever lane is due ---
 
 /// Receives into `to` (null: drop, as MSG_TRUNC does) on a stream with a segment. Flags: MSG_PEEK,
@@ -162,13 +144,6 @@ constexpr int kContinued = 1 << 30;
 /// Sends from `from` on a stream with a segment. @return bytes taken, -EAGAIN when there is no room, or
 /// -errno (-EPIPE after SIGPIPE was raised as the kernel raises it).
 long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int flags);
-
-/// All that lies before the cut has been received: the next receive goes to the ring.
-inline bool ring_is_due(const Stream& stream) {
-    // Acquire pairs with the release in publish_cut. Harmless: only compared.
-    const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
-    return cut != kNoCut && cut - 1 == stream.shared->kernel_in.load(std::memory_order_relaxed);
-}
 
 /// Bytes that a receive would find now, as FIONREAD has it.
 uint64_t bytes_waiting(Stream& stream, int fd);
@@ -264,35 +239,15 @@ void before_kernel_send(Stream& stream, int fd, size_t size);
 void after_kernel_call(Stream& stream, int fd);
 /// On a stream that was proposed: has the connector confirmed? Then publish our cut.
 void advance(Stream& stream, int fd);
-/// The steward's part: something came on the offer or the link of a stream that is not on the ring yet. One
-/// step further. @return false when another thread was at it, or in the kernel: to be tried again soon.
-bool carry_on(Stream& stream, int fd);
-/// An honest setup takes the steward four steps or so. A peer that always has something to say is heard at
-/// the program's calls from then on, as it is where there is no steward.
-constexpr uint32_t kMostGuided = 64;
-/// Whether a setup is under way that may end without this program's calls. A call that has to wait meanwhile
-/// does so where it can be told (wait/sleeper.h), not in the kernel, where it would keep the setup from its
-/// end. A peer that lets us wait for long is not waited for like that: it costs two system calls more.
-bool in_setup(const Stream& stream);
 /// Stays on the kernel lane for good.
 void refuse(Stream& stream, Reason reason);
 /// Withdraws what was offered and not yet confirmed (before a fork, at close).
 void withdraw_offer(Stream& stream);
 /// In the child of a fork: an acceptor's unfinished meeting is its parent's.
 void forget_link_of_parent(Stream& stream);
-/// Around a call of the program that looks at, or sets, one of the options that the sign of a proof uses: it
-/// finds its own values, and a proof whose sign is given ends without a result. See proof.h.
-class PrivateOptions {
-public:
-    explicit PrivateOptions(Stream& stream);
-    ~PrivateOptions();
-    PrivateOptions(const PrivateOptions&) = delete;
-    PrivateOptions& operator=(const PrivateOptions&) = delete;
-
-private:
-    Stream& stream_;
-    bool held_;
-};
+/// The program looks at, or sets, one of the options that the sign of a proof uses: it finds its own values,
+/// and the proof ends without a result. See proof.h.
+void keep_options_private(Stream& stream);
 
 /// The scope of a call that may move bytes over the kernel lane outside our locks. While one is open no
 /// cut is made in its direction. `allowed` is false once the stream has a segment: then the call must be
@@ -346,10 +301,6 @@ struct StewardHooks {
     /// Our direction is about to end, by a close or by shutdown(SHUT_WR), while bytes that the peer did not
     /// take have yet to go to the kernel. @return true when they will; the end comes after them then.
     bool (*send_the_rest)(Stream& stream, int fd, bool shut_down) = nullptr;
-    /// A setup has begun: carry_on() is to be called when something is there on `watched`.
-    void (*accompany)(Stream& stream, int watched) = nullptr;
-    /// Calls that wait aside are to look at the state again.
-    void (*call)() = nullptr;
 };
 inline StewardHooks steward_hooks;
 /// Which steward is on duty: a forked child has none until it needs one.

@@ -323,10 +323,6 @@ void after_fork_in_child() {
         forget_link_of_parent(stream);
         // What was held for the fork the parent gives back. Its other threads exist in the parent only.
         stream.held_for_fork = false;
-        stream.setup_inside.store(0, std::memory_order_relaxed);
-        stream.look_due.store(false, std::memory_order_relaxed);
-        stream.waiting_aside.store(0, std::memory_order_relaxed);
-        stream.registered_aside.store(0, std::memory_order_relaxed);
         stream.kernel_readers.store(0, std::memory_order_relaxed);
         stream.kernel_senders.store(0, std::memory_order_relaxed);
         stream.cutting.store(0, std::memory_order_relaxed);

@@ -83,7 +83,7 @@ void end_call(Stream& stream, const void* frame) {
 Caller::Caller(Stream& stream, int fd)
     : stream_(stream), fd_(fd), listed_(begin_call(stream, this)),
       alive_(listed_ && find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) &&
-             (!stream.fused() || stream.segment)) {}
+             stream.segment) {}
 
 Caller::~Caller() {
     if (listed_)

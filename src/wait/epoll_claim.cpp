@@ -103,14 +103,12 @@ bool EpollSet::claim(Stream& stream, int fd) {
         interest.disabled = fired;
         // An edge that the kernel's set has reported already is not reported again, but what lies unread
         // may have come since.
-        interest.edge = interest.entered == kernel_waits_;
-        interest.edge_if_unread =
-            (interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0;
+        interest.edge = interest.entered == kernel_waits_ ||
+                        ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
         interest.seen_in_kernel = received_by_kernel(number);
-        // Full now, or once: room will be an edge, or is one that the kernel's set had yet to report. From
-        // here on each send that finds none counts (report_edge).
-        const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
-        interest.seen_full = full - (full != 0 || (sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
+        // Full now: room will be an edge. From here on each send that finds none counts (report_edge).
+        interest.seen_full = stream.shared->full_count.load(std::memory_order_relaxed) -
+                             ((sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
         interest.seen_ended = interest.entered == kernel_waits_
                                   ? 0
                                   : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);

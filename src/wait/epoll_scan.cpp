@@ -64,8 +64,7 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     const bool late = stream.in_in_ring() && stream.shared->peer_left.load(std::memory_order_relaxed) == 0 &&
                       stream.shared->kernel_in.load(std::memory_order_relaxed) > interest.seen_in_kernel &&
                       (interest.events & (EPOLLIN | EPOLLRDNORM)) != 0;
-    const bool unread = interest.edge_if_unread && (bits & EPOLLIN) != 0;
-    return interest.edge || unread || arrived || room_again || ended || late;
+    return interest.edge || arrived || room_again || ended || late;
 }
 
 bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
@@ -81,7 +80,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
     if (!has_edge(interest, stream, bits))
         return false;
-    interest.edge = interest.edge_due = interest.edge_if_unread = false;
+    interest.edge = interest.edge_due = false;
     interest.seen_position = position;
     if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
         interest.seen_in_kernel = received_by_kernel(fd);
@@ -111,7 +110,7 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         Interest& interest = *interests_.find(fd);
         Stream& stream = stream_at(interest.slot);
         ++place;
-        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
+        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
@@ -204,7 +203,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
         if (interest == nullptr || !interest->managed)
             continue;
         Stream& stream = stream_at(interest->slot);
-        if (stream.generation != interest->generation || !has_segment(stream))
+        if (stream.generation != interest->generation || !stream.segment)
             continue;
         if ((data & 1) != 0) {
             kernel_event(stream);

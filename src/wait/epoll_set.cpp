@@ -291,17 +291,6 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     return 0;
 }
 
-/// Another thread is about to fuse the stream, and may have been here to claim its entries already: an entry
-/// that is made now would be forgotten in the kernel's set. The lock is held.
-void EpollSet::await_outcome(const Stream& stream) {
-    while (stream.state() == State::kPending &&
-           stream.shared->setup_owner.load(std::memory_order_relaxed) != my_tid()) {
-        lock.unlock();
-        sys::sleep_ns(5'000);
-        lock.lock();
-    }
-}
-
 bool EpollSet::can_take(int set_fd, int fd) {
     Hold hold(lock);
     return ensure_hidden(set_fd) && interests_.make(fd) != nullptr && make_room();
@@ -322,8 +311,6 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
             leave(*stream, fd, Reason::kLimit);
     }
     Hold hold(lock);
-    if (stream != nullptr && stream->state() == State::kPending) [[unlikely]]
-        await_outcome(*stream);
     descriptor = set_fd;
     Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;

@@ -130,7 +130,6 @@ private:
     }
     void kick();
     void pass_on();
-    void await_outcome(const Stream& stream);
     int wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
                        bool& again);
     int control_managed(int operation, int fd, Interest* interest, Stream* stream, epoll_event* event);

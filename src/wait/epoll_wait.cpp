@@ -64,7 +64,7 @@ bool EpollSet::register_streams() {
             continue;
         // Claimed and without a segment: another thread is about to install it. To sleep now would be to
         // sleep without this stream.
-        all = has_segment(stream) && register_one(fd, interest, stream) && all;
+        all = stream.segment && register_one(fd, interest, stream) && all;
     }
     unregistered_ = !all;
     return all;
@@ -74,7 +74,7 @@ void EpollSet::arm_hot(uint64_t token) {
     for (uint32_t i = 0; i < hot_count_; ++i) {
         Interest& interest = *interests_.find(hot_[i]);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
+        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
         loopfast::arm(stream, stream.in().sleep.consumer, token);
         if ((interest.events & EPOLLOUT) != 0)
@@ -86,7 +86,7 @@ void EpollSet::disarm_hot(uint64_t token) {
     for (uint32_t i = 0; i < hot_count_; ++i) {
         Interest& interest = *interests_.find(hot_[i]);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
+        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
         disarm_word(stream.in().sleep.consumer, token);
         if ((interest.events & EPOLLOUT) != 0)
@@ -148,9 +148,10 @@ bool EpollSet::leave_kernel() {
 int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout,
                              const sigset_t* mask, bool& again) {
     int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
-    const int kept = leave_kernel() ? without_kicks(events, count) : count;
-    // An entry that was claimed meanwhile has taken what it had to tell with it, before the kick could come.
-    if (kept == 0 && (count > 0 || has_managed()))
+    if (!leave_kernel())
+        return count;
+    const int kept = without_kicks(events, count);
+    if (count > 0 && kept == 0)
         again = true;
     return kept;
 }
@@ -184,7 +185,7 @@ int64_t EpollSet::time_to_spin() {
     if (hot_count_ == 0)
         return 0;
     const Stream& any = stream_at(interests_.find(hot_[0])->slot);
-    return has_segment(any) && peer_on_this_cpu(any) ? 0 : spin_time(history_);
+    return any.segment && peer_on_this_cpu(any) ? 0 : spin_time(history_);
 }
 
 bool EpollSet::spin(int64_t timeout, bool (*look)(void* context), void* context) {
@@ -298,7 +299,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
         for (uint32_t i = 0; i < hot_count_; ++i) {
             Stream& stream = stream_at(interests_.find(hot_[i])->slot);
-            if (has_segment(stream)) {
+            if (stream.segment) {
                 offer_pages_back(stream);
                 if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
                     left = kLookAgain;
@@ -347,7 +348,7 @@ bool EpollSet::any_ready(int set_fd) {
         const int fd = hot_[i];
         Interest& interest = *interests_.find(fd);
         Stream& stream = stream_at(interest.slot);
-        if (stream.generation != interest.generation || !has_segment(stream) || interest.disabled)
+        if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (bits == 0)

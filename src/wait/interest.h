@@ -23,14 +23,13 @@ struct Interest {
     uint32_t hot_index;  ///< place in the hot list plus one; 0: cold, or not managed
     uint16_t quiet;      ///< scans without an event
     bool used : 1;
-    bool stream : 1;          ///< a stream, fused or not
-    bool managed : 1;         ///< in our hands; else in the kernel's set E
-    bool disabled : 1;        ///< a one-shot that fired
-    bool edge : 1;            ///< an edge is due whatever the positions say
-    bool edge_due : 1;        ///< one of a call under way, unless the kernel told of it first
-    bool edge_if_unread : 1;  ///< one is due as long as something lies unread
-    bool registered : 1;      ///< link and kernel socket are in H
-    bool had_room : 1;        ///< when it was registered: the first event says so, and that is no news
+    bool stream : 1;      ///< a stream, fused or not
+    bool managed : 1;     ///< in our hands; else in the kernel's set E
+    bool disabled : 1;    ///< a one-shot that fired
+    bool edge : 1;        ///< an edge is due whatever the positions say
+    bool edge_due : 1;    ///< one of a call under way, unless the kernel told of it first
+    bool registered : 1;  ///< link and kernel socket are in H
+    bool had_room : 1;    ///< when it was registered: the first event says so, and that is no news
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;

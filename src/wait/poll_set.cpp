@@ -30,7 +30,6 @@ enum class Kind : uint8_t {
     kIgnored,    ///< a negative number
     kOrdinary,   ///< the kernel's
     kCandidate,  ///< a stream on the kernel lane: not fused while it is counted as being waited for there
-    kAside,      ///< one whose setup is under way: it may be fused, and that ends the wait
     kFused,      ///< a stream with a segment
     kPlainSet,   ///< an epoll set that is all the kernel's so far
     kSet         ///< an epoll set with streams in it
@@ -77,7 +76,7 @@ public:
     Watched* watched = small_watched_;
 };
 
-bool is_mapped(const Stream& stream) { return stream.fused() && stream.segment; }
+bool has_segment(const Stream& stream) { return stream.segment && stream.fused(); }
 
 /// One round of a poll: what each entry means, held fixed from here to the destructor. Streams with a segment
 /// stay mapped (see Watching), streams without one are not fused.
@@ -94,8 +93,6 @@ public:
             if (watched_[i].kind == Kind::kCandidate) {
                 // Release as at the end of KernelReceive.
                 stream->kernel_readers.fetch_sub(1, std::memory_order_release);
-            } else if (watched_[i].kind == Kind::kAside) {
-                stream->waiting_aside.fetch_sub(1, std::memory_order_relaxed);
             } else if (watched_[i].kind == Kind::kFused && watched_[i].called) {
                 end_call(*stream, this);
             } else if (watched_[i].kind == Kind::kFused &&
@@ -174,12 +171,6 @@ public:
                     part.fd = hidden >= 0 ? hidden : part.fd;
                 }
                 break;
-            case Kind::kAside:
-                if (token != 0) {
-                    thread_set = watch_call_in_thread();
-                    good = good && thread_set >= 0;
-                }
-                break;
             case Kind::kOrdinary:
             case Kind::kCandidate:
             case Kind::kPlainSet:
@@ -247,11 +238,6 @@ private:
             return;
         if (Stream* const stream = find_stream(fd)) {
             watched.stream = stream;
-            if (waits_aside(*stream)) {
-                watched.kind = Kind::kAside;
-                ordinary_ = true;
-                return;
-            }
             for (;;) {
                 // As KernelReceive: announce, then look. seq_cst on both sides.
                 stream->kernel_readers.fetch_add(1, std::memory_order_seq_cst);
@@ -273,7 +259,7 @@ private:
                 stream->waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
             watched.kind = Kind::kFused;
             ours_ = true;
-            if (!is_mapped(*stream) || find_stream(fd) != stream) {  // closed meanwhile
+            if (!has_segment(*stream) || find_stream(fd) != stream) {  // closed meanwhile
                 if (watched.called)
                     end_call(*stream, this);
                 else
@@ -289,19 +275,6 @@ private:
         } else {
             ordinary_ = true;
         }
-    }
-
-    /// Whether the wait is one beside the kernel: it is counted then.
-    static bool waits_aside(Stream& stream) {
-        if (!in_setup(stream))
-            return false;
-        // seq_cst: as in wait_aside in sleeper.cpp.
-        stream.waiting_aside.fetch_add(1, std::memory_order_seq_cst);
-        const State state = stream.shared->state.load(std::memory_order_seq_cst);
-        if (state == State::kOffered || state == State::kCandidate)
-            return true;
-        stream.waiting_aside.fetch_sub(1, std::memory_order_relaxed);
-        return false;
     }
 
     template <typename Act> void each_word(nfds_t i, Act act) {
@@ -328,7 +301,7 @@ bool poll_needs_us(const pollfd* fds, nfds_t count) {
         if (find(fds[i].fd).kind() == EntryKind::kNone)
             continue;
         const Stream* const stream = find_stream(fds[i].fd);
-        if ((stream != nullptr && (stream->fused() || in_setup(*stream))) || find_set(fds[i].fd) != nullptr)
+        if ((stream != nullptr && has_segment(*stream)) || find_set(fds[i].fd) != nullptr)
             return true;
     }
     return false;

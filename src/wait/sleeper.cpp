@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
-#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -16,7 +15,6 @@
 #include "table/arena.h"
 #include "wait/caller.h"
 #include "wait/spin.h"
-#include "wait/steward.h"
 
 namespace loopfast {
 
@@ -30,7 +28,6 @@ struct ThreadWaiter {
     uint64_t id = 0;
     int signals = -1;           ///< see watch_signals()
     uint64_t signals_seen = 0;  ///< those it is told of
-    int call = -1;              ///< what the steward calls us by, see wait_aside()
 };
 thread_local ThreadWaiter waiter;
 
@@ -86,9 +83,7 @@ bool register_with_waiter(Stream& stream, int fd, Want want) {
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.u64 = event_data(stream, true);
     result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, fd, &event);
-    if (result == -EEXIST)  // from a wait aside, for less
-        result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_MOD, fd, &event);
-    if (result < 0)
+    if (result < 0 && result != -EEXIST)
         return false;
     // An edge from before may have been taken by a wait for another stream; it left its mark then. Only
     // what the kernel socket says now is not known here.
@@ -272,73 +267,7 @@ int sleep_for_a_call(epoll_event* events, int capacity, int64_t left) {
 
 }  // namespace
 
-int watch_call_in_thread() {
-    if (!open_waiter())
-        return -1;
-    const int call = steward_call();
-    if (waiter.call != call) {
-        epoll_event event{EPOLLIN | EPOLLET, {}};
-        event.data.u64 = ~uint64_t{0};  // no stream's
-        const int result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, call, &event);
-        if (result < 0 && result != -EEXIST)
-            return -1;
-        waiter.call = call;
-    }
-    return waiter.epoll;
-}
-
-namespace {
-
-bool register_aside(Stream& stream, int fd, Want want) {
-    if (watch_call_in_thread() < 0)
-        return false;
-    const bool receives = want == Want::kReceive;
-    if (receives && stream.registered_aside.load(std::memory_order_relaxed) == waiter.id)
-        return true;
-    epoll_event event{EPOLLIN | EPOLLRDHUP | EPOLLET, {}};
-    if (!receives)
-        event.events |=
-            EPOLLOUT;  // there is room most of the time, which would end the first wait for nothing
-    event.data.u64 = event_data(stream, true);
-    int result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, fd, &event);
-    if (result == -EEXIST)
-        result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_MOD, fd, &event);
-    if (result == 0)
-        stream.registered_aside.store(waiter.id, std::memory_order_relaxed);
-    return result == 0;
-}
-
-/// A wait for the kernel's socket, of a stream that may get its segment meanwhile: then it is over as well.
-WaitResult wait_aside(Stream& stream, int fd, Want want, int64_t deadline) {
-    if (!register_aside(stream, fd, want)) {
-        sys::sleep_ns(200'000);  // as in wait_for
-        return time_left(deadline) == 0 ? WaitResult::kTimeout : WaitResult::kReady;
-    }
-    // seq_cst: Dekker with tell_waiting(), after a new state was stored.
-    stream.waiting_aside.fetch_add(1, std::memory_order_seq_cst);
-    const short wanted = want == Want::kReceive ? POLLIN | POLLRDHUP : POLLOUT;
-    int count = 0;
-    int64_t left = 0;
-    const State state = stream.shared->state.load(std::memory_order_seq_cst);
-    const bool go_on = state != State::kFused && state != State::kProposed && sys::ready_now(fd, wanted) == 0;
-    epoll_event events[16];
-    if (go_on && (left = time_left(deadline)) != 0)
-        count = sleep_for_a_call(events, 16, left);
-    stream.waiting_aside.fetch_sub(1, std::memory_order_relaxed);
-    if (!go_on)
-        return WaitResult::kReady;
-    if (count > 0)
-        take_events(events, count);
-    if (count == -EINTR)
-        return WaitResult::kInterrupted;
-    return count == 0 && (left == 0 || time_left(deadline) == 0) ? WaitResult::kTimeout : WaitResult::kReady;
-}
-
-}  // namespace
-
 WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than) {
-    if (!has_segment(stream)) [[unlikely]]
-        return wait_aside(stream, fd, want, deadline);
     SpinHistory& history = want == Want::kReceive ? stream.receive_spin : stream.send_spin;
     const int64_t time = peer_on_this_cpu(stream) ? 0 : spin_time(history);
     if (time > 0 &&

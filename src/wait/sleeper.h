@@ -17,10 +17,6 @@ enum class WaitResult { kReady, kTimeout, kInterrupted };
 /// than these (0 normally).
 WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than = 0);
 
-/// Puts what ends waits aside into the thread's own epoll set. @return the set, or -1. Who sleeps on it has
-/// counted itself in the stream's `waiting_aside`, and looked at the state after that.
-int watch_call_in_thread();
-
 /// The signals that have a handler which ends a blocking call, and those after whose handler it goes on
 /// (SA_RESTART): one bit each. Kept by posix/signals.cpp.
 inline std::atomic<uint64_t> interrupting_signals{0};

@@ -24,12 +24,6 @@ constexpr KnownDifference kKnownDifferences[] = {
     // Waits and sets.
     {"epoll_edge_of_a_peer_in_the_kernel", "early run", Shows::kAgain,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
-    {"epoll_edge_of_a_shutdown", "early", Shows::kAgain,
-     "an entry that goes over into our set during the hand-over tells its edge again"},
-    {"epoll_exclusive", "early", Shows::kAgain,
-     "an entry that goes over into our set during the hand-over tells its edge again"},
-    {"epoll_registered_before_connecting_bytes", "early run", Shows::kAgain,
-     "an entry that goes over into our set during the hand-over tells its edge again"},
     {"random@*", "early run", Shows::kAgain,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
     // Death.

@@ -60,12 +60,6 @@ struct Pair {
             }
     }
     bool fused() { return connector.result("lane") == 1 && acceptor.result("lane") == 1; }
-    /// Without another message.
-    bool becomes_fused() {
-        for (int i = 0; i < 5000 && !fused(); ++i)
-            usleep(1000);
-        return fused();
-    }
     void hang_up() {
         connector.result("close");
         acceptor.result("close");
@@ -89,8 +83,8 @@ TEST(Impostor, WithoutOneTheyAreFused) {
     for (int i = 0; i < 5; ++i) {
         pair.choose();
         pair.connect();
-        pair.converse(1);
-        EXPECT_TRUE(pair.becomes_fused());
+        pair.converse(6);
+        EXPECT_TRUE(pair.fused());
         pair.hang_up();
     }
 }
@@ -113,9 +107,7 @@ TEST(Impostor, StandsInForTheConnector) {
     });
     usleep(20'000);
     pair.connect();
-    pair.converse(25);
-    usleep(50'000);  // until it had a processor
-    pair.converse(25);
+    pair.converse(50);
     EXPECT_FALSE(pair.fused());
     const Loot loot = impostor.end();
     expect_nothing(loot);
@@ -143,9 +135,7 @@ TEST(Impostor, StandsInForTheAcceptor) {
     ASSERT_EQ(pair.acceptor.result("accept"), 0);
     pair.acceptor.result("timeout 3000");
     pair.connector.result("timeout 3000");
-    pair.converse(25);
-    usleep(50'000);  // until it had a processor
-    pair.converse(25);
+    pair.converse(50);
     EXPECT_FALSE(pair.fused());
     const Loot loot = impostor.end();
     expect_nothing(loot);

@@ -1,7 +1,5 @@
 // Two builds whose versions of the link's protocol, or of the segment, differ, on one host: they talk as if
 // neither had the library, and neither is any the worse for it.
-#include <unistd.h>
-
 #include <string>
 
 #include <gtest/gtest.h>
@@ -46,11 +44,6 @@ TEST_P(Versions, TheyTalk) {
                 ASSERT_EQ(got.bytes, std::string(50, 'v'));
                 ASSERT_LT(got.elapsed_us, 500'000);
             }
-        for (int i = 0; one.fuse && i < 5000; ++i) {
-            if (connector.result("lane") == 1 && acceptor.result("lane") == 1)
-                break;
-            usleep(1000);
-        }
         EXPECT_EQ(connector.result("lane"), one.fuse ? 1 : 0);
         EXPECT_EQ(acceptor.result("lane"), one.fuse ? 1 : 0);
         EXPECT_EQ(acceptor.result("reason"), one.reason);

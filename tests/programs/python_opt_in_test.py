@@ -66,10 +66,8 @@ class OptIn(Case):
                     with self.subTest(address=address, server=server_on, client=client_on):
                         client, accepted = self.pair(server_on, client_on, family, address)
                         self.exchange(client, accepted)
-                        if server_on and client_on:
-                            until(lambda: on_ring(client) and on_ring(accepted), "both are on the ring")
-                        else:
-                            self.assertFalse(on_ring(client) or on_ring(accepted))
+                        self.assertEqual(on_ring(client), server_on and client_on)
+                        self.assertEqual(on_ring(accepted), server_on and client_on)
                         client.close()
                         self.assertEqual(accepted.recv(1), b"")
                         accepted.close()

@@ -103,7 +103,7 @@ TEST_P(Possession, ItIsTakenBackWhereverTheMeetingEnds) {
             ASSERT_EQ(door_receive(pair.fd(1 - i % 2), &byte, 1), 1);
         }
         for (int end = 0; end < 2; ++end) {
-            const PrivateOptions ours(pair.stream(end));
+            keep_options_private(pair.stream(end));
             EXPECT_EQ(sign_of(pair.fd(end)), programs) << calls;
         }
         for (int i = 0; i < 40; ++i) {

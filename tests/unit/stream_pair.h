@@ -18,10 +18,6 @@
 
 namespace loopfast {
 
-inline bool waits_aside(const Stream& stream, int flags) {
-    return in_setup(stream) && (flags & (MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 0;
-}
-
 inline long door_receive(int fd, void* buffer, size_t size, int flags = 0) {
     Stream* const stream = find_stream(fd);
     if (stream == nullptr)
@@ -34,9 +30,7 @@ inline long door_receive(int fd, void* buffer, size_t size, int flags = 0) {
             return result < 0 ? -errno : result;
         }
         int error = 0;
-        if (waits_aside(*stream, flags)) {
-            moved = true;
-        } else {
+        {
             KernelReceive scope(*stream);
             moved = !scope.allowed();
             if (!moved) {
@@ -69,9 +63,7 @@ inline long door_send(int fd, const void* buffer, size_t size, int flags = 0) {
         before_kernel_send(*stream, fd, size);
         bool moved = false;
         int error = 0;
-        if (waits_aside(*stream, flags)) {
-            moved = true;
-        } else {
+        {
             KernelSend scope(*stream);
             moved = !scope.allowed() || stream->fused();
             if (!moved) {
@@ -160,14 +152,6 @@ public:
                 if (door_send(fd(end), &byte, 1) != 1 || door_receive(fd(1 - end), &byte, 1) != 1)
                     return false;
             }
-        }
-        // Where there is a steward the rest may be his.
-        for (int i = 0; i < 2000 && (in_setup(*connector_) || in_setup(*acceptor_)); ++i)
-            usleep(1000);
-        for (int end = 0; end < 2; ++end) {
-            char byte = 's';
-            if (door_send(fd(end), &byte, 1) != 1 || door_receive(fd(1 - end), &byte, 1) != 1)
-                return false;
         }
         return both_in_ring(*connector_) && both_in_ring(*acceptor_);
     }

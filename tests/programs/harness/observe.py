@@ -59,7 +59,7 @@ def of_connections(pid: int) -> dict[int, str]:
     """The descriptors of a process without those that the library has once in it, however many connections there
     are: a thread's and the steward's epoll sets, the steward's event, the list of packet sockets."""
     return {number: target for number, target in descriptors(pid).items()
-            if target not in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "anon_inode:[timerfd]") and not target.endswith("/net/packet")}
+            if target not in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") and not target.endswith("/net/packet")}
 
 
 def sockets(pid: int) -> int:
