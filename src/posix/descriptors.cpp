@@ -199,7 +199,7 @@ int ioctl_stream(Stream& stream, int fd, unsigned long request, void* argument) 
     }
     case SIOCATMARK:
         // The mark is in the kernel's queue, behind what the ring holds.
-        if (stream.fused() && stream.in_in_ring() && stream.reader().available() != 0)
+        if (stream.fused() && ring_is_due(stream) && stream.reader().available() != 0)
             return returned<int>(put_int(argument, 0));
         break;
     case FIOASYNC:

@@ -312,6 +312,8 @@ uint64_t bytes_waiting(Stream& stream, int fd) {
     int kernel = 0;
     if (sys::ioctl(fd, FIONREAD, &kernel) < 0)
         kernel = 0;
+    if (!stream.segment)
+        return static_cast<uint64_t>(kernel);
     uint64_t ring = 0;
     const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
     if (cut != kNoCut) {

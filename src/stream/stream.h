@@ -145,6 +145,13 @@ constexpr int kContinued = 1 << 30;
 /// -errno (-EPIPE after SIGPIPE was raised as the kernel raises it).
 long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int flags);
 
+/// All that lies before the cut has been received: the next receive goes to the ring.
+inline bool ring_is_due(const Stream& stream) {
+    // Acquire pairs with the release in publish_cut. Harmless: only compared.
+    const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
+    return cut != kNoCut && cut - 1 == stream.shared->kernel_in.load(std::memory_order_relaxed);
+}
+
 /// Bytes that a receive would find now, as FIONREAD has it.
 uint64_t bytes_waiting(Stream& stream, int fd);
 

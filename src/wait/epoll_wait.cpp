@@ -147,11 +147,10 @@ bool EpollSet::leave_kernel() {
 
 int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout,
                              const sigset_t* mask, bool& again) {
-    int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
-    if (!leave_kernel())
-        return count;
-    const int kept = without_kicks(events, count);
-    if (count > 0 && kept == 0)
+    const int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
+    const int kept = leave_kernel() ? without_kicks(events, count) : count;
+    // An entry that was claimed meanwhile has taken what it had to tell with it, before the kick could come.
+    if (kept == 0 && (count > 0 || has_managed()))
         again = true;
     return kept;
 }

@@ -152,6 +152,7 @@ class Persistence(RedisCase):
         self.fill(port)
         traffic = self.traffic(port, 4)
         control = self.client(port)
+        self.warm(control)  # while a child holds a connection that is not on the ring yet, it does not go there
         for command, flag in (("BGSAVE", b"rdb_bgsave_in_progress"), ("BGREWRITEAOF", b"aof_rewrite_in_progress"),
                               ("BGSAVE", b"rdb_bgsave_in_progress")):
             control.call(command)
