@@ -126,8 +126,8 @@ inline int epoll_pwait(int set, epoll_event* events, int capacity, int milliseco
 inline int ppoll(pollfd* fds, unsigned count, timespec* timeout, const sigset_t* mask) {
     return static_cast<int>(call(SYS_ppoll, word(fds), count, word(timeout), word(mask), 8));
 }
-/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always). Where a
-/// signal is pending the kernel says EINTR even of a poll that does not wait: it is asked again.
+/// poll(2) without waiting: what of `events` is true of `fd` now (POLLHUP, POLLERR and POLLNVAL always).
+/// Where a signal is pending the kernel says EINTR even of a poll that does not wait: it is asked again.
 inline int ready_now(int fd, int events) {
     // A signal that is pending ends even a poll that does not wait, if nothing is ready. That is no answer:
     // its handler has run by now, and the question is put again.

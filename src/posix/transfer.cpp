@@ -381,8 +381,8 @@ LOOPFAST_RECEIVE(recvmsg, (int fd, msghdr* message, int flags), (fd, message, fl
 
 namespace {
 
-/// Descriptors that travel to another process: it would not know of the ring. And a time stamp that is asked for
-/// with the bytes, which only the kernel makes.
+/// Descriptors that travel to another process: it would not know of the ring. And a time stamp that is asked
+/// for with the bytes, which only the kernel makes.
 void leave_for_control(int fd, const msghdr* message) {
     if (!readable(message->msg_control, message->msg_controllen))
         return;

@@ -97,8 +97,8 @@ int passed(int fd, bool with_several = false) {
     std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
     int received = -1;
     mmsghdr several{message, 0};
-    if ((with_several ? ::sendmmsg(pair[0], &several, 1, 0) : ::sendmsg(pair[0], &message, 0)) == 1 && ::recvmsg(pair[1], &message, 0) == 1 &&
-        (header = CMSG_FIRSTHDR(&message)) != nullptr)
+    if ((with_several ? ::sendmmsg(pair[0], &several, 1, 0) : ::sendmsg(pair[0], &message, 0)) == 1 &&
+        ::recvmsg(pair[1], &message, 0) == 1 && (header = CMSG_FIRSTHDR(&message)) != nullptr)
         std::memcpy(&received, CMSG_DATA(header), sizeof received);
     ::close(pair[0]);
     ::close(pair[1]);
