@@ -2,6 +2,7 @@
 #include "posix/replacement.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -97,15 +98,17 @@ void end_output(int fd) {
         after_shutdown(*stream, SHUT_WR);
 }
 
-/// Moves what can be moved now. @return false when the connection broke.
-bool carry(int from, int to, Way& way) {
+enum class Carried { kSoFar, kSourceBroke, kTargetBroke };
+
+/// Moves what can be moved now.
+Carried carry(int from, int to, Way& way) {
     for (int round = 0; round < 64; ++round) {
         if (way.empty() && !way.ended) {
             const ssize_t got = receive_now(from, way.bytes, sizeof way.bytes);
             if (got == -EAGAIN || got == -EINTR)
-                return true;
+                return Carried::kSoFar;
             if (got < 0)
-                return false;
+                return Carried::kSourceBroke;
             way.begin = 0;
             way.end = static_cast<size_t>(got);
             if (got == 0) {
@@ -114,15 +117,39 @@ bool carry(int from, int to, Way& way) {
             }
         }
         if (way.empty())
-            return true;
+            return Carried::kSoFar;
         const ssize_t sent = send_now(to, way.bytes + way.begin, way.end - way.begin);
         if (sent == -EAGAIN || sent == -EINTR)
-            return true;
+            return Carried::kSoFar;
         if (sent < 0)
-            return false;
+            return Carried::kTargetBroke;
         way.begin += static_cast<size_t>(sent);
     }
-    return true;
+    return Carried::kSoFar;
+}
+
+/// The peer takes nothing any more: what the program goes on sending is dropped, so that it need not wait.
+void drop_what_comes(int kept, Way& outward) {
+    outward.begin = outward.end = 0;
+    for (;;) {
+        const ssize_t got = receive_now(kept, outward.bytes, sizeof outward.bytes);
+        if (got == 0)
+            outward.ended = true;
+        if (got <= 0)
+            return;
+    }
+}
+
+/// Until the program's side has all that was sent to it. A socket that is closed with something unread in it
+/// resets its connection, and with that forgets what it has yet to send.
+void await_delivery(int kept, Way& outward) {
+    int waiting = 0;
+    for (int64_t pause = 100'000; sys::ioctl(kept, SIOCOUTQ, &waiting) == 0 && waiting != 0 &&
+                                  (sys::ready_now(kept, 0) & (POLLERR | POLLHUP)) == 0;
+         pause = pause < 50'000'000 ? pause * 2 : pause) {
+        drop_what_comes(kept, outward);
+        sys::sleep_ns(pause);
+    }
 }
 
 void wait_for_either(int connection, int kept, const Way& inward, const Way& outward) {
@@ -158,12 +185,33 @@ void wait_for_either(int connection, int kept, const Way& inward, const Way& out
     }
     static Way inward;
     static Way outward;
-    while (!(inward.ended && outward.ended)) {
-        if (!carry(connection, kept, inward) || !carry(kept, connection, outward))
+    bool refused =
+        false;  // by a peer that has gone: what it sent before it went is the program's all the same
+    while (!(inward.ended && (refused || outward.ended))) {
+        const Carried in = carry(connection, kept, inward);
+        if (in == Carried::kTargetBroke)
             break;
-        if (!(inward.ended && outward.ended))
+        if (in == Carried::kSourceBroke) {
+            await_delivery(kept, outward);
+            const linger reset{1, 0};
+            sys::setsockopt(kept, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+            break;
+        }
+        if (refused) {
+            drop_what_comes(kept, outward);
+        } else {
+            const Carried out = carry(kept, connection, outward);
+            if (out == Carried::kSourceBroke)
+                break;
+            refused = out == Carried::kTargetBroke;
+            if (refused)
+                continue;
+        }
+        if (!(inward.ended && (refused || outward.ended)))
             wait_for_either(connection, kept, inward, outward);
     }
+    if (refused)
+        await_delivery(kept, outward);
     sys::call(SYS_exit_group, 0);
     __builtin_unreachable();
 }
@@ -208,7 +256,8 @@ bool pour_over(Stream& stream, int fd, int kept) {
     int in_kernel = 0;
     if (!ended_both_ways(stream, fd) || sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
         return false;
-    static constexpr uint64_t kSurelyFits = 64 * 1024;
+    // The other one's window takes it at once, so that no reset can come in between.
+    static constexpr uint64_t kSurelyFits = 32 * 1024;
     if (stream.reader().available() > kSurelyFits)
         return false;
     unsigned char bytes[4096];

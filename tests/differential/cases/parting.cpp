@@ -224,6 +224,17 @@ CASE_THAT(parting_stranger_reads_a_backlog_of_the_closed_peer, kBlocking) {
     program(p.b, "cat", [&](int output) { return forked(p.b.fd(), output, {"cat"}, bare()); });
 }
 
+CASE_THAT(parting_stranger_writes_to_the_closed_peer, kBlocking) {
+    // What it writes is refused; what the peer sent before it went is there to be read all the same.
+    keep_from_programs(p.a);
+    p.a.send(pattern(50'000));
+    p.b.await_bytes(1000);
+    p.a.close();
+    program(p.b, "echo, then wc", [&](int output) {
+        return forked(p.b.fd(), output, {"sh", "-c", "echo x >&0; sleep 0.2; wc -c 2>/dev/null"}, bare());
+    });
+}
+
 CASE_THAT(parting_peer_closes_after_it, kBlocking) {
     keep_from_programs(p.a);
     // Its bytes go into the kernel before its end does, as many as there are.
