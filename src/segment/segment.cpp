@@ -111,7 +111,7 @@ void retire_segment(MappedSegment& mapped) {
                   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (kept < 0 && kept > -4096)
         unmap_segment(mapped);  // too many mappings: then the addresses go as well
-    mapped.in_use = false;
+    mapped.retire();
 }
 
 void replace_retired(const MappedSegment& old, MappedSegment& fresh) {

@@ -1,6 +1,7 @@
 // Making and accepting a segment: a sealed memfd, mapped by both ends.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "segment/layout.h"
@@ -13,7 +14,18 @@ struct MappedSegment {
     uint64_t capacity = 0;
     bool in_use = false;  ///< false with an address: retired, see retire_segment
 
-    explicit operator bool() const { return in_use; }
+    /// Acquire pairs with install(): whoever looks without a lock and finds it there finds the addresses as
+    /// well.
+    explicit operator bool() const {
+        return std::atomic_ref<bool>(const_cast<bool&>(in_use)).load(std::memory_order_acquire);
+    }
+    /// Takes over `fresh`, for others to see at once.
+    void install(const MappedSegment& fresh) {
+        segment = fresh.segment;
+        capacity = fresh.capacity;
+        std::atomic_ref<bool>(in_use).store(fresh.in_use, std::memory_order_release);
+    }
+    void retire() { std::atomic_ref<bool>(in_use).store(false, std::memory_order_release); }
     unsigned char* data(int direction) const {
         return reinterpret_cast<unsigned char*>(segment) + kControlSize +
                static_cast<uint64_t>(direction) * capacity;

@@ -78,7 +78,7 @@ bool eligible(Stream& stream, int fd) {
 /// `cookie` is the kernel's socket's; the options have been read.
 void install(Stream& stream, MappedSegment segment, int link, uint64_t cookie) {
     replace_retired(stream.segment, segment);
-    stream.segment = segment;
+    stream.segment.install(segment);
     stream.cookie = cookie;
     stream.link.store(link, std::memory_order_relaxed);
     forget_kernel_readiness(stream);
