@@ -31,7 +31,8 @@ std::atomic<uint32_t> nowhere[512];
 std::atomic<uint32_t>* counts = nowhere;
 thread_local uint64_t state = 0;
 
-/// What a test has ordered.
+/// What a test has ordered. The number is stored last, with release, and read first, with acquire: who finds
+/// it finds the rest. The counts are single steps of their own.
 std::atomic<long> ordered_number{-1};
 std::atomic<long> ordered_second{-1};
 std::atomic<int> ordered_error{0};

@@ -384,7 +384,8 @@ namespace {
 /// Descriptors that travel to another process: it would not know of the ring. And a time stamp that is asked
 /// for with the bytes, which only the kernel makes.
 void leave_for_control(int fd, const msghdr* message) {
-    if (!readable(message->msg_control, message->msg_controllen))
+    if (!readable(message, sizeof *message) || message->msg_controllen == 0 ||
+        !readable(message->msg_control, message->msg_controllen))
         return;
     msghdr* const writable = const_cast<msghdr*>(message);  // CMSG_NXTHDR reads only
     for (cmsghdr* header = CMSG_FIRSTHDR(writable); header != nullptr;
@@ -416,11 +417,8 @@ void leave_for_control(int fd, const msghdr* message) {
 LOOPFAST_SEND_ON_STREAM(sendmsg, (int fd, const msghdr* message, int flags), (fd, message, flags),
                         roughly(message), flags, sendmsg_stream(stream, fd, message, flags))
 LOOPFAST_PUBLIC ssize_t sendmsg(int fd, const msghdr* message, int flags) {
-    if (had_streams() && readable(message, sizeof *message) && message->msg_controllen != 0) [[unlikely]] {
-        const int error = errno;
+    if (had_streams()) [[unlikely]]
         leave_for_control(fd, message);
-        errno = error;
-    }
     LOOPFAST_PASS_ON(sendmsg, (fd, message, flags));
 }
 
@@ -479,13 +477,9 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
 
 LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
     if (find_stream(fd) == nullptr) {
-        if (had_streams()) [[unlikely]] {
-            const int error = errno;
-            for (unsigned i = 0; i < count && i < IOV_MAX && readable(&messages[i], sizeof messages[i]); ++i)
-                if (messages[i].msg_hdr.msg_controllen != 0)
-                    leave_for_control(fd, &messages[i].msg_hdr);
-            errno = error;
-        }
+        if (had_streams()) [[unlikely]]
+            for (unsigned i = 0; i < count && i < IOV_MAX; ++i)
+                leave_for_control(fd, &messages[i].msg_hdr);
         return real::sendmmsg(fd, messages, count, flags);
     }
     unsigned done = 0;
@@ -499,26 +493,6 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
             return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
     }
     return static_cast<int>(done);
-}
-
-// The names that programs built with _FORTIFY_SOURCE call: the same, after one check of the buffer's size.
-extern "C" [[noreturn]] void __chk_fail(void);
-
-LOOPFAST_PUBLIC ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
-    if (size > room)
-        __chk_fail();
-    return read(fd, buffer, size);
-}
-LOOPFAST_PUBLIC ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t room, int flags) {
-    if (size > room)
-        __chk_fail();
-    return recv(fd, buffer, size, flags);
-}
-LOOPFAST_PUBLIC ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t room, int flags,
-                                       sockaddr* address, socklen_t* length) {
-    if (size > room)
-        __chk_fail();
-    return recvfrom(fd, buffer, size, flags, address, length);
 }
 
 }  // namespace loopfast

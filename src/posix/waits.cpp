@@ -95,20 +95,6 @@ LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, co
     return poll_with(fds, count, duration, mask, [&] { return real::ppoll(fds, count, timeout, mask); });
 }
 
-extern "C" [[noreturn]] void __chk_fail(void);
-
-LOOPFAST_PUBLIC int __poll_chk(pollfd* fds, nfds_t count, int timeout, size_t room) {
-    if (room / sizeof(pollfd) < count)
-        __chk_fail();
-    return poll(fds, count, timeout);
-}
-LOOPFAST_PUBLIC int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask,
-                                size_t room) {
-    if (room / sizeof(pollfd) < count)
-        __chk_fail();
-    return ppoll(fds, count, timeout, mask);
-}
-
 namespace {
 
 constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;

@@ -19,7 +19,7 @@ struct MappedSegment {
     explicit operator bool() const {
         return std::atomic_ref<bool>(const_cast<bool&>(in_use)).load(std::memory_order_acquire);
     }
-    /// Takes over `fresh`, for others to see at once.
+    /// Takes over `fresh`, for others to see at once. Release pairs with the look above; so does retire()'s.
     void install(const MappedSegment& fresh) {
         segment = fresh.segment;
         capacity = fresh.capacity;
