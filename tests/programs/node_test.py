@@ -203,9 +203,15 @@ class Node(Compared):
             for number in range(3):
                 data = random.Random(number).randbytes(SIZE)
                 with connect(port, fast=bool(lane.client)) as client:
-                    sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
-                    sender.start()
+                    # Exchanges first: all of the rest may lie in the kernel's buffers, its end with it, before
+                    # the relay runs, and a connection that is half closed is not fused.
                     received = bytearray()
+                    while len(received) < 100_000:
+                        client.sendall(data[len(received):len(received) + 4000])
+                        received += client.recv(4000, socket.MSG_WAITALL)
+                    rest = memoryview(data)[len(received):]
+                    sender = threading.Thread(target=lambda: (client.sendall(rest), client.shutdown(socket.SHUT_WR)))
+                    sender.start()
                     while part := client.recv(1 << 18):
                         received += part
                     sender.join()

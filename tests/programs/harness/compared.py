@@ -32,6 +32,9 @@ LONG = os.environ.get("LOOPFAST_TEST_LONG", "") == "1"
 #: Descriptors above are the library's (base/hidden.h); no program of these tests opens so many.
 FIRST_HIDDEN = 700
 
+#: A lane's runs, should its connections end before they are fused.
+ATTEMPTS = 3
+
 
 def scaled(quick: int, long: int) -> int:
     """A number of rounds or bytes for each of the two forms."""
@@ -73,33 +76,45 @@ class Compared(Case):
         """Runs it in each lane; the first lane's result is what the others must show. `fused` is the least
         number of connections that must have been fused where both ends have loopfast; 0: a scenario in which
         none need be (its client is one that stays on the kernel lane). `inside`: the server side has connections
-        within itself, so there may be fused ones with the client on the kernel lane."""
+        within itself, so there may be fused ones with the client on the kernel lane.
+
+        Whether a connection is fused before it ends is a race that its programs may lose on a loaded machine, and
+        losing it is no fault. So a lane that fused too few is run again, twice at most; its results must be right
+        each time."""
         expected: object = None
         for name in lanes:
-            lane = self.lane(name, *options)
-            begin = time.monotonic()
-            before = len(self.programs)
             with self.subTest(lane=name):
-                try:
-                    result = scenario(lane)
-                except BaseException as problem:
-                    self.show(problem, lane)
-                    raise
-                finally:
-                    for program in self.programs[before:]:
-                        program.close()
-                self.clean()
-                if name == lanes[0]:
-                    expected = result
-                else:
-                    self.assertEqual(result, expected, f"the {name} lane differs from the {lanes[0]} lane")
-                count = lane.fused()
+                for attempt in range(ATTEMPTS):
+                    result, lane = self.in_lane(scenario, name, options)
+                    if name == lanes[0]:
+                        expected = result
+                    else:
+                        self.assertEqual(result, expected, f"the {name} lane differs from the {lanes[0]} lane")
+                    if name != "both" or lane.fused() >= fused or attempt == ATTEMPTS - 1:
+                        break
+                    print(f"    only {lane.fused()} of {fused} were fused: once more", flush=True)
                 if name == "both":
-                    self.assertGreaterEqual(count, fused, lane.decided()[-3000:])
+                    self.assertGreaterEqual(lane.fused(), fused, lane.decided()[-3000:])
                 elif name == "kernel" or not inside:
-                    self.assertEqual(count, 0, "one end alone cannot be fused with anybody")
-                print(f"    {self.id().rpartition('.')[2]}, {name}: {count} fused, "
-                      f"{time.monotonic() - begin:.1f} s", flush=True)
+                    self.assertEqual(lane.fused(), 0, "one end alone cannot be fused with anybody")
+
+    def in_lane(self, scenario: Callable[[Lane], object], name: str, options: Sequence[str]) -> tuple[object, Lane]:
+        """One run of the scenario, after which nothing is left of its programs."""
+        lane = self.lane(name, *options)
+        begin = time.monotonic()
+        before = len(self.programs)
+        try:
+            result = scenario(lane)
+        except BaseException as problem:
+            self.show(problem, lane)
+            raise
+        finally:
+            for program in self.programs[before:]:
+                program.close()
+        self.clean()
+        print(f"    {self.id().rpartition('.')[2]}, {name}: {lane.fused()} fused, "
+              f"{time.monotonic() - begin:.1f} s", flush=True)
+        return result, lane
 
     def show(self, problem: BaseException, lane: Lane) -> None:
         """A failure in the middle of a scenario: what the programs said."""
