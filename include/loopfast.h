@@ -57,8 +57,10 @@ enum loopfast_reason {
                                                 behind loopfast's back */
     LOOPFAST_REASON_OPTION = 11,           /**< a socket option in use that only the kernel can serve */
     LOOPFAST_REASON_BELOW_THRESHOLD = 12,  /**< too few bytes so far to be worth it (`loopfast run`) */
-    LOOPFAST_REASON_RESTRICTED = 13        /**< the process may not make the system calls that it takes, or
+    LOOPFAST_REASON_RESTRICTED = 13,       /**< the process may not make the system calls that it takes, or
                                                 gave up such rights itself (no_new_privs, seccomp) */
+    LOOPFAST_REASON_SHARED = 14,           /**< several processes hold it (fork): moves once only one does */
+    LOOPFAST_REASON_ENDING = 15            /**< it was shut down, by either end, before it could be moved */
 };
 
 /** Opts the TCP socket `fd` in (`on` not 0) or out (`on` 0). The same as the ioctl.

@@ -20,12 +20,15 @@ enum class Reason : unsigned char {
     kOption = LOOPFAST_REASON_OPTION,
     kBelowThreshold = LOOPFAST_REASON_BELOW_THRESHOLD,
     kRestricted = LOOPFAST_REASON_RESTRICTED,
+    kShared = LOOPFAST_REASON_SHARED,
+    kEnding = LOOPFAST_REASON_ENDING,
 };
 
 inline const char* reason_name(int reason) {
     static constexpr const char* kNames[] = {
         "none",     "not-tcp",   "not-local", "peer-not-opted-in", "filter", "capture",         "policy",
-        "identity", "namespace", "limit",     "counters",          "option", "below-threshold", "restricted"};
+        "identity", "namespace", "limit",     "counters",          "option", "below-threshold", "restricted",
+        "shared",   "ending"};
     return reason >= 0 && reason < static_cast<int>(sizeof kNames / sizeof *kNames) ? kNames[reason]
                                                                                     : "unknown";
 }

@@ -177,9 +177,14 @@ void offer(Stream& stream, int fd) {
 /// Connector: was the offer taken, and by whom? With a proven acceptor: take its proposal.
 void confirm(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
-    if (!scope.entered() || stream.state() != State::kOffered || meet_acceptor(stream, fd) != Met::kProven)
+    if (!scope.entered() || stream.state() != State::kOffered)
         return;
     SharedHalf& shared = *stream.shared;
+    const Met how = meet_acceptor(stream, fd);
+    if (how == Met::kEnding)
+        shared.reason.store(static_cast<uint32_t>(Reason::kEnding), std::memory_order_relaxed);
+    if (how != Met::kProven)
+        return;
     Exclusive exclusive(stream, fd, State::kOffered);
     if (!exclusive.granted())
         return;
@@ -233,7 +238,7 @@ bool look(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
     if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
         return true;
-    if (count_holders(shared) != 1)
+    if (!held_by_us_alone(stream))
         return false;
     if (!eligible(stream, fd))
         return true;
@@ -298,6 +303,9 @@ void propose(Stream& stream, int fd) {
     case Met::kGone:  // it may offer again: the next look will tell
         shared.reason.store(static_cast<uint32_t>(Reason::kPeerNotOptedIn), std::memory_order_relaxed);
         return;
+    case Met::kEnding:
+        shared.reason.store(static_cast<uint32_t>(Reason::kEnding), std::memory_order_relaxed);
+        return;
     case Met::kStranger:
         // Or a connector that withdrew its offer, to fork, just when we looked. So not for good: the looks
         // are counted, and a stranger gains nothing by them.
@@ -306,7 +314,7 @@ void propose(Stream& stream, int fd) {
     case Met::kProven:
         break;
     }
-    if (count_holders(shared) != 1)
+    if (!held_by_us_alone(stream))
         return;                 // not now; the next call comes here again
     if (!eligible(stream, fd))  // what was true at the look may not be now
         return;
@@ -328,10 +336,28 @@ void propose(Stream& stream, int fd) {
 
 }  // namespace
 
+namespace {
+
+/// Whether the connector's next step is worth a system call now.
+bool step_due(Stream& stream) {
+    if (stream.pending_link.load(std::memory_order_relaxed) >= 0)
+        return stream.stage == Stage::kProven || meeting_due(stream);
+    const uint32_t calls = stream.offer_calls;
+    return calls <= 4 || (calls & (calls - 1)) == 0;
+}
+
+}  // namespace
+
 void before_kernel_send(Stream& stream, int fd, size_t size) {
-    if (stream.role == Role::kConnector && stream.state() == State::kCandidate &&
+    if (stream.role != Role::kConnector)
+        return;
+    const State state = stream.state();
+    if (state == State::kCandidate &&
         stream.shared->kernel_out.load(std::memory_order_relaxed) + size > stream.threshold)
         offer(stream, fd);
+    // Before these bytes wake the acceptor, which then finds what we have to say: one exchange less.
+    else if (state == State::kOffered && step_due(stream))
+        confirm(stream, fd);
 }
 
 void after_kernel_call(Stream& stream, int fd) {
@@ -339,8 +365,7 @@ void after_kernel_call(Stream& stream, int fd) {
     const State state = stream.state();
     if (state == State::kOffered) {
         const uint32_t calls = ++stream.offer_calls;
-        if (stream.pending_link >= 0 ? stream.stage == Stage::kProven || meeting_due(stream)
-                                     : calls <= 4 || (calls & (calls - 1)) == 0)
+        if (step_due(stream))
             confirm(stream, fd);
         if (stream.stage == Stage::kProven && stream.state() == State::kOffered &&
             (stream.kernel_readers.load(std::memory_order_relaxed) |

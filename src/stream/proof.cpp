@@ -27,18 +27,26 @@ bool same_owner(const Stream& stream, int fd, int link, SocketFacts& facts, Cred
         reason = Reason::kNamespace;
         return false;
     }
-    return credentials_of(link, credentials) && look_up_socket(shared.remote, shared.local, facts) &&
-           facts.established && facts.cookie != 0 && facts.uid == credentials.uid &&
-           uid_is_exact(facts.uid) && facts.sign != kNoSign;
+    if (!credentials_of(link, credentials) || !look_up_socket(shared.remote, shared.local, facts))
+        return false;
+    if (!facts.established) {
+        reason = Reason::kEnding;
+        return false;
+    }
+    return facts.cookie != 0 && facts.uid == credentials.uid && uid_is_exact(facts.uid) &&
+           facts.sign != kNoSign;
 }
 
 /// The second look: the same socket as at the first one, with its sign given meanwhile, and the peer that is
 /// on the link was there all the time, so that nobody else can have had its name.
-bool has_signed(const Stream& stream, int link) {
+Met has_signed(const Stream& stream, int link) {
     const SharedHalf& shared = *stream.shared;
     SocketFacts facts{};
-    return look_up_socket(shared.remote, shared.local, facts) && facts.established &&
-           facts.cookie == stream.peer_cookie && is_sign(stream.peer_sign, facts.sign) && !hung_up(link);
+    if (!look_up_socket(shared.remote, shared.local, facts) || facts.cookie != stream.peer_cookie)
+        return Met::kStranger;
+    if (!facts.established)
+        return Met::kEnding;
+    return is_sign(stream.peer_sign, facts.sign) && !hung_up(link) ? Met::kProven : Met::kStranger;
 }
 
 /// Something was said, or will never be.
@@ -74,7 +82,9 @@ bool take_answer(Stream& stream) {
 
 Met turned_away(Stream& stream, Met how) {
     LOOPFAST_LOG("slot %u: the peer on the link %s", stream.slot,
-                 how == Met::kGone ? "went away" : "has not proven that it owns the other end");
+                 how == Met::kGone     ? "went away"
+                 : how == Met::kEnding ? "is about to end the connection"
+                                       : "has not proven that it owns the other end");
     end_meeting(stream);
     // One that went away was there, and will hardly be long: looked for as often as at the beginning.
     if (how == Met::kGone) {
@@ -82,6 +92,14 @@ Met turned_away(Stream& stream, Met how) {
         stream.next_look_in = stream.shared->kernel_in.load(std::memory_order_relaxed);
     }
     return how;
+}
+
+Met seen_to_sign(Stream& stream, int link) {
+    const Met how = has_signed(stream, link);
+    if (how != Met::kProven)
+        return turned_away(stream, how);
+    stream.stage = Stage::kProven;
+    return Met::kProven;
 }
 
 }  // namespace
@@ -122,11 +140,9 @@ Met meet_connector(Stream& stream, int fd) {
     case Received::kMessage:
         break;
     }
-    if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd) ||
-        !has_signed(stream, link))
+    if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd))
         return turned_away(stream, Met::kStranger);
-    stream.stage = Stage::kProven;
-    return Met::kProven;
+    return seen_to_sign(stream, link);
 }
 
 namespace {
@@ -148,8 +164,9 @@ Met answer(Stream& stream, int fd, int link) {
     SocketFacts facts{};
     Credentials credentials{};
     Reason reason;
-    if (!same_owner(stream, fd, link, facts, credentials, reason) ||
-        message.acceptor_cookie != facts.cookie || message.connector_cookie != cookie_of(fd) ||
+    if (!same_owner(stream, fd, link, facts, credentials, reason))
+        return turned_away(stream, reason == Reason::kEnding ? Met::kEnding : Met::kStranger);
+    if (message.acceptor_cookie != facts.cookie || message.connector_cookie != cookie_of(fd) ||
         !show_sign(stream, fd) ||
         !send_message(link, message_of(kSigned, message.connector_cookie, facts.cookie), -1))
         return turned_away(stream, Met::kStranger);
@@ -171,10 +188,7 @@ Met meet_acceptor(Stream& stream, int fd) {
         return answer(stream, fd, link);
     if (hung_up(link))
         return turned_away(stream, Met::kGone);
-    if (!has_signed(stream, link))
-        return turned_away(stream, Met::kStranger);
-    stream.stage = Stage::kProven;
-    return Met::kProven;
+    return seen_to_sign(stream, link);
 }
 
 bool show_sign(Stream& stream, int fd) {

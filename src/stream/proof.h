@@ -22,11 +22,17 @@ Tuple tuple_of(const Stream& stream);
 /// Acceptor, with a fresh link to somebody's offer: looks for the first time, and says hello.
 bool greet(Stream& stream, int fd, int link, Reason& reason);
 
-enum class Met { kNotYet, kProven, kGone, kStranger };
+enum class Met {
+    kNotYet,
+    kProven,
+    kGone,
+    kEnding,  ///< the connection is being shut down, which is no time to move it
+    kStranger
+};
 /// Acceptor: has the connector given its sign?
 Met meet_connector(Stream& stream, int fd);
-/// Connector: one step further with whoever is on the link. kStranger and kGone: that link is closed, and the
-/// offer stands. kProven: a proposal can be read.
+/// Connector: one step further with whoever is on the link. kGone, kEnding and kStranger: that link is
+/// closed, and the offer stands. kProven: a proposal can be read.
 Met meet_acceptor(Stream& stream, int fd);
 
 bool show_sign(Stream& stream, int fd);

@@ -36,6 +36,14 @@ int count_holders(SharedHalf& shared) {
     return count;
 }
 
+bool held_by_us_alone(Stream& stream) {
+    SharedHalf& shared = *stream.shared;
+    if (count_holders(shared) == 1)
+        return true;
+    shared.reason.store(static_cast<uint32_t>(Reason::kShared), std::memory_order_relaxed);
+    return false;
+}
+
 namespace {
 
 bool take_setup(SharedHalf& shared) {
@@ -105,7 +113,7 @@ Exclusive::Exclusive(Stream& stream, int fd, State before) : stream_(stream), be
     SharedHalf& shared = *stream.shared;
     // Relatives first: none can come into being while we are in a setup (hold_setup), so none will ever see
     // kPending, and none is left waiting when we are killed.
-    if (count_holders(shared) != 1) {
+    if (!held_by_us_alone(stream)) {
         granted_ = false;
         settled_ = true;
         return;

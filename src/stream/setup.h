@@ -25,6 +25,9 @@ private:
 bool hold_setup(Stream& stream);
 void release_setup(Stream& stream);
 
+/// No relative holds the stream's socket. When one does, that is the reason why it stays where it is.
+bool held_by_us_alone(Stream& stream);
+
 /// Nobody is inside a kernel receive or wait on the stream, no relative holds it, and its interest entries
 /// are in our hands. While it lasts the state is kPending and every other call waits for the outcome; it
 /// ends with the state that was there before unless settle() was called after a new one was stored.

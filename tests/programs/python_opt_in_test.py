@@ -141,6 +141,49 @@ class OptIn(Case):
         self.assertEqual(library.loopfast_lane(client.fileno()), 0)
         self.assertEqual(library.loopfast_reason_name(library.loopfast_reason(accepted.fileno())), b"policy")
 
+    def test_how_soon(self) -> None:
+        """Accepted before the first byte: the second exchange is on the ring at both ends."""
+        client, accepted = self.pair(True, True)
+        for number in range(2):
+            client.sendall(b"request")
+            self.assertEqual(accepted.recv(100), b"request")
+            self.assertEqual(on_ring(accepted), number > 0)
+            accepted.sendall(b"answer")
+            self.assertEqual(client.recv(100), b"answer")
+            self.assertEqual(on_ring(client), number > 0)
+
+    def test_reasons_that_pass(self) -> None:
+        """A connection that a child holds as well is "shared", and moves when the child has gone; one that was
+        half closed before it moved is "ending"."""
+        library = ctypes.CDLL(str(LIBRARY), use_errno=True)
+        library.loopfast_reason_name.restype = ctypes.c_char_p
+
+        def reason(sock: socket.socket) -> bytes:
+            return library.loopfast_reason_name(library.loopfast_reason(sock.fileno()))
+
+        client, accepted = self.pair(True, True)
+        go, waits = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(waits)
+            os.read(go, 1)
+            os._exit(0)
+        os.close(go)
+        self.exchange(client, accepted)
+        self.assertEqual((on_ring(client), reason(accepted)), (False, b"shared"))
+        os.close(waits)
+        os.waitpid(child, 0)
+        for _ in range(4):
+            self.exchange(client, accepted)
+        self.assertTrue(on_ring(client) and on_ring(accepted))
+
+        client, accepted = self.pair(True, True)
+        client.sendall(b"x")
+        client.shutdown(socket.SHUT_WR)
+        while accepted.recv(100):
+            pass
+        self.assertEqual(reason(accepted), b"ending")
+
     def test_without_the_library(self) -> None:
         """ENOTTY, and the program goes on."""
         script = ("import errno, fcntl, socket, struct\n"

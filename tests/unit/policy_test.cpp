@@ -248,7 +248,8 @@ TEST(Policy, VeryLongValues) {
 TEST(ReasonTest, EachHasAName) {
     EXPECT_STREQ(reason_name(LOOPFAST_REASON_NONE), "none");
     EXPECT_STREQ(reason_name(LOOPFAST_REASON_BELOW_THRESHOLD), "below-threshold");
-    EXPECT_STREQ(reason_name(LOOPFAST_REASON_RESTRICTED + 1), "unknown");
+    EXPECT_STREQ(reason_name(LOOPFAST_REASON_ENDING), "ending");
+    EXPECT_STREQ(reason_name(LOOPFAST_REASON_ENDING + 1), "unknown");
     EXPECT_STREQ(reason_name(-1), "unknown");
 }
 
