@@ -30,6 +30,7 @@
 
 #include "cases.h"
 #include "known_differences.h"
+#include "old_calls.h"
 #include "worker.h"
 
 namespace differential {
@@ -265,7 +266,7 @@ const Row kRows[] = {
     OUT("fcntl", "F_GETFL, F_GETFD, F_SETFD", "close_on_exec", return ::fcntl(p.a.fd(), F_GETFL)),
     OUT("fork", "either uses it", "both_use_it_after_fork",
         return in_child([&] { ::send(p.a.fd(), "x", 1, 0); })),
-    OUT("syscall", "SYS_fork, SYS_clone", "raw_fork", const long child = ::syscall(SYS_fork);
+    OUT("syscall", "SYS_fork, SYS_clone", "raw_fork", const long child = fork_by_number();
         if (child == 0) _exit(0); return ::waitpid(static_cast<pid_t>(child), nullptr, 0)),
     OUT("fstat, lseek, fsync, flock, mmap, ...", "", "file_calls", return ::lseek(p.a.fd(), 0, SEEK_SET)),
     // Options and reports.

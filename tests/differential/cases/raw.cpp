@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "cases.h"
+#include "old_calls.h"
 
 namespace differential {
 
@@ -127,12 +128,12 @@ CASE(raw_waits) {
     const int fd = p.b.fd();
     p.b.call("SYS_poll, nothing there", [&] {
         pollfd one{fd, POLLIN, 0};
-        return ::syscall(SYS_poll, &one, 1, 0);
+        return poll_by_number(&one, 1, 0);
     });
     send_part(p, "bytes");
     p.b.call("SYS_poll", [&] {
         pollfd one{fd, POLLIN | POLLOUT, 0};
-        return ::syscall(SYS_poll, &one, 1, 1000) * 1000 + one.revents;
+        return poll_by_number(&one, 1, 1000) * 1000 + one.revents;
     });
     p.b.call("SYS_ppoll", [&] {
         pollfd one{fd, POLLIN, 0};
@@ -165,7 +166,7 @@ CASE(raw_waits) {
         FD_ZERO(&set);
         FD_SET(fd, &set);
         timeval time{5, 0};
-        return ::syscall(SYS_select, fd + 1, &set, nullptr, nullptr, &time) * 10 +
+        return select_by_number(fd + 1, &set, &time) * 10 +
                (FD_ISSET(fd, &set) ? 1 : 0);
     });
     p.b.call("an epoll set", [&] {
@@ -174,7 +175,7 @@ CASE(raw_waits) {
         event.data.u64 = 42;
         long result = ::syscall(SYS_epoll_ctl, set, EPOLL_CTL_ADD, fd, &event);
         event = {};
-        result = result * 10 + ::syscall(SYS_epoll_wait, set, &event, 1, 1000);
+        result = result * 10 + epoll_wait_by_number(set, &event, 1, 1000);
         result = result * 100 + static_cast<long>(event.data.u64);
         event = {};
         result = result * 10 + ::syscall(SYS_epoll_pwait, set, &event, 1, 1000, nullptr, 8L);
@@ -237,7 +238,7 @@ CASE(raw_descriptors) {
 CASE(raw_fork) {
     send_part(p, "parent");
     p.b.call("SYS_fork", [&]() -> long {
-        const long child = ::syscall(SYS_fork);
+        const long child = fork_by_number();
         if (child == 0) {
             char bytes[4];
             const bool good = ::read(p.b.fd(), bytes, 3) == 3 && memcmp(bytes, "par", 3) == 0;
