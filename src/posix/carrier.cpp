@@ -65,7 +65,7 @@ Broken carry(int from, int to, Way& way, bool end_is_reset) {
         if (way.empty())
             return Broken::kNo;
         const ssize_t sent = send_now(to, way.bytes + way.begin, way.end - way.begin);
-        if (sent == -EAGAIN || sent == -EINTR)
+        if (sent == -EAGAIN || sent == -EINTR || sent == -ENOMEM || sent == -ENOBUFS)
             return Broken::kNo;
         if (sent < 0)
             return Broken::kByTarget;
