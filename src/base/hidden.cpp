@@ -103,6 +103,20 @@ int hide(int fd) {
     return moved;
 }
 
+RoomForOurs::RoomForOurs() {
+    Hold hold(setup);
+    if (!ready)
+        prepare();
+    if (raised)
+        prlimit_nofile(&actual, nullptr);
+}
+
+RoomForOurs::~RoomForOurs() {
+    Hold hold(setup);
+    if (raised)
+        restore_limit();
+}
+
 void close_hidden(int fd) {
     if (fd < 0)
         return;

@@ -20,6 +20,16 @@ int hide(int fd);
 /// Closes a hidden descriptor.
 void close_hidden(int fd);
 
+/// While it lives the kernel gives numbers beyond the program's limit, for what may not fail because the
+/// program has used up its own.
+class RoomForOurs {
+public:
+    RoomForOurs();
+    ~RoomForOurs();
+    RoomForOurs(const RoomForOurs&) = delete;
+    RoomForOurs& operator=(const RoomForOurs&) = delete;
+};
+
 namespace hidden_detail {
 inline std::atomic<bool> any{false};  // false until something is hidden
 bool look(int fd);

@@ -39,6 +39,7 @@ std::atomic<int> ordered_error{0};
 std::atomic<int> ordered_after{0};
 std::atomic<int> ordered_count{0};
 std::atomic<int> ordered_done{0};
+std::atomic<void (*)()> ordered_action{nullptr};
 
 long ordered(long number, long second) {
     if (ordered_number.load(std::memory_order_acquire) != number)
@@ -48,6 +49,10 @@ long ordered(long number, long second) {
         ordered_count.fetch_sub(1, std::memory_order_relaxed) <= 0)
         return 0;
     ordered_done.fetch_add(1, std::memory_order_relaxed);
+    if (void (*const act)() = ordered_action.load(std::memory_order_relaxed)) {
+        act();
+        return 0;
+    }
     return -ordered_error.load(std::memory_order_relaxed);
 }
 
@@ -142,14 +147,27 @@ long sys::injected_error(long number, long second) {
     return error;
 }
 
-void inject_fault(long number, int error, int count, int after, long second) {
+namespace {
+
+void order(long number, int error, int count, int after, long second, void (*act)()) {
     ordered_number.store(-1, std::memory_order_relaxed);
     ordered_second.store(second, std::memory_order_relaxed);
     ordered_error.store(error, std::memory_order_relaxed);
     ordered_after.store(after, std::memory_order_relaxed);
     ordered_count.store(count, std::memory_order_relaxed);
     ordered_done.store(0, std::memory_order_relaxed);
+    ordered_action.store(act, std::memory_order_relaxed);
     ordered_number.store(number, std::memory_order_release);
+}
+
+}  // namespace
+
+void inject_fault(long number, int error, int count, int after, long second) {
+    order(number, error, count, after, second, nullptr);
+}
+
+void inject_action(long number, void (*act)(), int after, long second) {
+    order(number, 0, 1, after, second, act);
 }
 
 int injected_so_far() { return ordered_done.load(std::memory_order_relaxed); }
@@ -158,6 +176,13 @@ int injected_faults() {
     ordered_number.store(-1, std::memory_order_relaxed);
     return injected_so_far();
 }
+
+// For programs under which this library is preloaded.
+extern "C" __attribute__((visibility("default"))) void
+loopfast_inject_fault(long number, int error, int count, int after, long second) {
+    inject_fault(number, error, count, after, second);
+}
+extern "C" __attribute__((visibility("default"))) int loopfast_injected_faults() { return injected_faults(); }
 
 int64_t injected_jump() {
     if (jump_ns == 0)

@@ -11,7 +11,10 @@ namespace loopfast {
 /// epoll_ctl and fcntl only those with this second argument, if one is given. One such order at a time; in
 /// all threads.
 void inject_fault(long number, int error, int count = 1, int after = 0, long second = -1);
-/// How many have failed so far.
+/// Instead of failing, such a call is made after `act` has run in its thread: what another thread or process
+/// may do at just this moment.
+void inject_action(long number, void (*act)(), int after = 0, long second = -1);
+/// How many have failed, or were preceded by their action, so far.
 int injected_so_far();
 /// No more of them. @return how many have failed.
 int injected_faults();

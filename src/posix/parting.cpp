@@ -1,14 +1,20 @@
 // Descriptors that go where the library does not follow: to a program that is executed, to another process,
 // into libc's stdio. What the stream cannot do alone when it leaves the ring is done here.
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "policy/policy.h"
+#include "posix/orphan.h"
 #include "posix/posix.h"
 #include "posix/replacement.h"
+#include "wait/steward.h"
 
 namespace loopfast {
 
@@ -16,7 +22,6 @@ namespace {
 
 /// How long a part of a few megabytes may take to go into the kernel's buffers while somebody reads them.
 constexpr int kRounds = 20;
-constexpr int kRoundsAtTheEnd = 1000;
 
 }  // namespace
 
@@ -111,15 +116,69 @@ void part_with_inherited() {
     }
 }
 
-void finish_outputs(bool (*ends)(const Stream& stream)) {
+namespace {
+
+bool outputs_are_finished(bool (*ends)(const Stream& stream), int others) {
+    bool all = true;
     for_each_stream([&](Stream& stream) {
         Hold hold(descriptor_lock(stream.slot));
         const int fd = stream.descriptor.load(std::memory_order_relaxed);
-        if (fd < 0 || !stream.segment || !ends(stream) || count_holders(*stream.shared) > 1)
-            return;
-        for (int round = 0; round < kRoundsAtTheEnd && !finish_output(stream, fd); ++round)
-            sys::sleep_ns(1'000'000);
+        if (fd >= 0 && stream.segment && ends(stream) && count_holders(*stream.shared) <= others)
+            all = finish_output(stream, fd) && all;
     });
+    return all;
+}
+
+/// This process ends, and the kernel has no room yet for what its peers left in the ring. In its place goes
+/// on one that holds nothing else.
+void finish_elsewhere() {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    bequeath_errands(true);
+    const bool good = start_orphan(
+        bare_fork,
+        [](void*) {
+            let_go_of_the_rest(
+                [](int fd, void*) {
+                    Stream* const stream = find_stream(fd);
+                    return stream != nullptr && stream->segment && said_that_it_left(*stream) &&
+                           stream->out_in_ring() && stream->writer().in_flight(true) != 0;
+                },
+                nullptr);
+        },
+        [](void*) {
+            for (;;) {
+                const bool errands = run_errands();
+                const bool outputs = outputs_are_finished([](const Stream&) { return true; }, INT_MAX);
+                if (errands && outputs)
+                    return;
+                sys::sleep_ns(2'000'000);
+            }
+        },
+        nullptr);
+    bequeath_errands(false);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+    LOOPFAST_LOG("what peers left in the ring %s", good ? "goes on by itself" : "stays behind");
+}
+
+}  // namespace
+
+void finish_outputs(bool (*ends)(const Stream& stream), bool counted) {
+    // Whose own filter forbids calls has left the ring, and has no steward.
+    if (!had_streams() || setups_forbidden() || in_borrowed_memory())
+        return;
+    constexpr int64_t kMoment = 200'000'000;
+    const int others = counted ? 1 : 0;
+    const int64_t deadline = deadline_after(kMoment);
+    while (!outputs_are_finished(ends, others) || !finish_stewardship(0)) {
+        if (time_left(deadline) == 0) {
+            finish_elsewhere();
+            return;
+        }
+        sys::sleep_ns(1'000'000);
+    }
 }
 
 }  // namespace loopfast

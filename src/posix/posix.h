@@ -48,8 +48,9 @@ void leave_ring(Stream& stream, int fd);
 void part_with_inherited();
 
 /// Directions that are about to end without a close, by exec or by the end of the process: what a peer that
-/// left the ring did not take goes into the kernel first.
-void finish_outputs(bool (*ends)(const Stream& stream));
+/// left the ring did not take goes into the kernel first, if need be after this process has ended. `counted`:
+/// it still counts among those that hold the connections.
+void finish_outputs(bool (*ends)(const Stream& stream), bool counted);
 
 /// Takes the last part of closing any descriptor: the real close between the two halves of ours.
 int close_descriptor(int fd);

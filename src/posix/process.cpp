@@ -35,15 +35,14 @@ namespace {
 }
 
 [[gnu::destructor]] void end() {
-    finish_outputs([](const Stream&) { return true; });
-    finish_stewardship();
+    finish_outputs([](const Stream&) { return true; }, true);
 }
 
 }  // namespace
 
 // The end without destructors. What peers left is on its way all the same.
 LOOPFAST_PUBLIC __attribute__((noreturn)) void _exit(int status) {
-    finish_stewardship();
+    end();
     for (;;)
         sys::call(SYS_exit_group, status);
 }

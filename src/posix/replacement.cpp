@@ -6,16 +6,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <string.h>
+#include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
+
+#include <new>
 
 #include "base/hidden.h"
 #include "base/log.h"
 #include "link/link.h"
+#include "posix/carrier.h"
 #include "posix/posix.h"
-#include "wait/blocking.h"
-#include "wait/poll_set.h"
 
 namespace loopfast {
 
@@ -28,6 +29,7 @@ struct SocketPair {
 
 /// A TCP connection of this process with itself, over 127.0.0.1.
 bool connect_to_ourselves(SocketPair& pair) {
+    const RoomForOurs room;  // a program that is out of descriptors passes some on all the more
     const int listener = sys::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pair.given = sys::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
@@ -36,10 +38,10 @@ bool connect_to_ourselves(SocketPair& pair) {
     sockaddr_in own{};
     socklen_t size = sizeof address;
     socklen_t own_size = sizeof own;
-    bool good = listener >= 0 && pair.given >= 0 && sys::bind(listener, &address, sizeof address) == 0 &&
-                sys::listen(listener, 8) == 0 && sys::getsockname(listener, &address, &size) == 0 &&
-                sys::connect(pair.given, &address, size) == 0 &&
-                sys::getsockname(pair.given, &own, &own_size) == 0;
+    const bool good =
+        listener >= 0 && pair.given >= 0 && sys::bind(listener, &address, sizeof address) == 0 &&
+        sys::listen(listener, 8) == 0 && sys::getsockname(listener, &address, &size) == 0 &&
+        sys::connect(pair.given, &address, size) == 0 && sys::getsockname(pair.given, &own, &own_size) == 0;
     // A stranger may have connected before us: only our own connection is taken.
     for (int round = 0; good && round < 64; ++round) {
         sockaddr_in from{};
@@ -59,183 +61,43 @@ bool connect_to_ourselves(SocketPair& pair) {
         return true;
     if (pair.given >= 0)
         sys::close(pair.given);
+    pair.given = -1;
     return false;
 }
 
-/// One way of carrying: what was received from one side and not yet sent to the other.
-struct Way {
-    unsigned char bytes[16384];
-    size_t begin = 0;
-    size_t end = 0;
-    bool ended = false;  ///< nothing more will come, and the other side was told
-
-    bool empty() const { return begin == end; }
-};
-
-ssize_t receive_now(int fd, void* bytes, size_t size) {
-    if (Stream* const stream = fused_stream_of(find_stream(fd))) {
-        const iovec part{bytes, size};
-        Buffers to(&part, 1);
-        return receive(*stream, fd, &to, size, MSG_DONTWAIT);
+/// Bytes depend on it. What may be in the way for a moment: want of memory or ports, and, as on a loaded
+/// machine even a connect to ourselves waits, an interruption.
+bool insist_on_connecting(SocketPair& pair) {
+    constexpr int kAttempts = 50;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+        if (connect_to_ourselves(pair))
+            return true;
+        sys::sleep_ns(attempt < kAttempts / 2 ? 100'000 : 5'000'000);
     }
-    return sys::recv(fd, bytes, size, MSG_DONTWAIT);
+    return false;
 }
 
-ssize_t send_now(int fd, const void* bytes, size_t size) {
-    if (Stream* const stream = fused_stream_of(find_stream(fd))) {
-        const iovec part{const_cast<void*>(bytes), size};
-        return send(*stream, fd, Buffers(&part, 1), size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
-    return sys::send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-void end_output(int fd) {
-    Stream* const stream = find_stream(fd);
-    const int how = stream != nullptr ? before_shutdown(*stream, fd, SHUT_WR) : SHUT_WR;
-    if (how == SHUT_WR)
-        sys::shutdown(fd, SHUT_WR);
-    if (stream != nullptr)
-        after_shutdown(*stream, SHUT_WR);
-}
-
-enum class Carried { kSoFar, kSourceBroke, kTargetBroke };
-
-/// Moves what can be moved now.
-Carried carry(int from, int to, Way& way) {
-    for (int round = 0; round < 64; ++round) {
-        if (way.empty() && !way.ended) {
-            const ssize_t got = receive_now(from, way.bytes, sizeof way.bytes);
-            if (got == -EAGAIN || got == -EINTR)
-                return Carried::kSoFar;
-            if (got < 0)
-                return Carried::kSourceBroke;
-            way.begin = 0;
-            way.end = static_cast<size_t>(got);
-            if (got == 0) {
-                way.ended = true;
-                end_output(to);
-            }
-        }
-        if (way.empty())
-            return Carried::kSoFar;
-        const ssize_t sent = send_now(to, way.bytes + way.begin, way.end - way.begin);
-        if (sent == -EAGAIN || sent == -EINTR)
-            return Carried::kSoFar;
-        if (sent < 0)
-            return Carried::kTargetBroke;
-        way.begin += static_cast<size_t>(sent);
-    }
-    return Carried::kSoFar;
-}
-
-/// The peer takes nothing any more: what the program goes on sending is dropped, so that it need not wait.
-void drop_what_comes(int kept, Way& outward) {
-    outward.begin = outward.end = 0;
-    for (;;) {
-        const ssize_t got = receive_now(kept, outward.bytes, sizeof outward.bytes);
-        if (got == 0)
-            outward.ended = true;
-        if (got <= 0)
-            return;
-    }
-}
-
-/// Until the program's side has all that was sent to it. A socket that is closed with something unread in it
-/// resets its connection, and with that forgets what it has yet to send.
-void await_delivery(int kept, Way& outward) {
-    int waiting = 0;
-    for (int64_t pause = 100'000; sys::ioctl(kept, SIOCOUTQ, &waiting) == 0 && waiting != 0 &&
-                                  (sys::ready_now(kept, 0) & (POLLERR | POLLHUP)) == 0;
-         pause = pause < 50'000'000 ? pause * 2 : pause) {
-        drop_what_comes(kept, outward);
-        sys::sleep_ns(pause);
-    }
-}
-
-void wait_for_either(int connection, int kept, const Way& inward, const Way& outward) {
-    const auto events = [](const Way& in, const Way& out) {
-        return static_cast<short>((in.empty() && !in.ended ? POLLIN : 0) | (out.empty() ? 0 : POLLOUT));
+/// What the program set on the old socket and will count on: above all how long its calls wait.
+void copy_options(int from, int to) {
+    struct Option {
+        int level;
+        int name;
     };
-    pollfd fds[2] = {{connection, events(inward, outward), 0}, {kept, events(outward, inward), 0}};
-    // A side that is waited for in neither way would report its hang-up for ever.
-    for (pollfd& entry : fds)
-        if (entry.events == 0)
-            entry.fd = -1;
-    if (poll_needs_us(fds, 2))
-        poll_streams(fds, 2, kForever, nullptr);
-    else
-        sys::ppoll(fds, 2, nullptr, nullptr);
-}
-
-/// The carrying process. It lives until both directions have ended.
-[[noreturn]] void carry_on(int connection, int kept) {
-    // Nothing of the program's is kept open but the connection itself; what we hide we need.
-    for (int fd = 0; fd < 65536; ++fd) {
-        if (fd == connection || fd == kept || is_hidden(fd))
-            continue;
-        const int hidden = next_hidden(fd);
-        const int next = hidden < 0 ? 65536 : hidden;
-        int end = next;
-        if (connection > fd && connection < end)
-            end = connection;
-        if (kept > fd && kept < end)
-            end = kept;
-        sys::call(SYS_close_range, fd, end - 1, 0);
-        fd = end - 1;
+    constexpr Option kOptions[] = {
+        {SOL_SOCKET, SO_RCVTIMEO},    {SOL_SOCKET, SO_SNDTIMEO},  {SOL_SOCKET, SO_RCVLOWAT},
+        {SOL_SOCKET, SO_LINGER},      {SOL_SOCKET, SO_KEEPALIVE}, {SOL_SOCKET, SO_OOBINLINE},
+        {IPPROTO_TCP, TCP_NODELAY},   {IPPROTO_TCP, TCP_CORK},    {IPPROTO_TCP, TCP_KEEPIDLE},
+        {IPPROTO_TCP, TCP_KEEPINTVL}, {IPPROTO_TCP, TCP_KEEPCNT}, {IPPROTO_TCP, TCP_USER_TIMEOUT}};
+    for (const Option& option : kOptions) {
+        unsigned char value[16];  // the largest is a timeval
+        socklen_t size = sizeof value;
+        if (sys::insisting([&] { return sys::getsockopt(from, option.level, option.name, value, &size); }) ==
+            0)
+            sys::insisting([&] { return sys::setsockopt(to, option.level, option.name, value, size); });
     }
-    static Way inward;
-    static Way outward;
-    bool refused =
-        false;  // by a peer that has gone: what it sent before it went is the program's all the same
-    while (!(inward.ended && (refused || outward.ended))) {
-        const Carried in = carry(connection, kept, inward);
-        if (in == Carried::kTargetBroke)
-            break;
-        if (in == Carried::kSourceBroke) {
-            await_delivery(kept, outward);
-            const linger reset{1, 0};
-            sys::setsockopt(kept, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-            break;
-        }
-        if (refused) {
-            drop_what_comes(kept, outward);
-        } else {
-            const Carried out = carry(kept, connection, outward);
-            if (out == Carried::kSourceBroke)
-                break;
-            refused = out == Carried::kTargetBroke;
-            if (refused)
-                continue;
-        }
-        if (!(inward.ended && (refused || outward.ended)))
-            wait_for_either(connection, kept, inward, outward);
-    }
-    if (refused)
-        await_delivery(kept, outward);
-    sys::call(SYS_exit_group, 0);
-    __builtin_unreachable();
-}
-
-/// Forks twice, so that the carrier is nobody's child: the program must not be told of its end.
-bool start_carrier(int connection, int kept) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    const pid_t middle = fork();
-    if (middle == 0) {
-        const pid_t carrier = fork();
-        if (carrier == 0)
-            carry_on(connection, kept);
-        sys::call(SYS_exit_group, carrier > 0 ? 0 : 1);
-    }
-    int status = 1;
-    if (middle > 0)
-        while (sys::call(SYS_wait4, middle, sys::word(&status), 0, 0) == -EINTR) {
-        }
-    // The middle one's SIGCHLD is taken with it, unless one of the program's own is waiting as well.
-    sigprocmask(SIG_SETMASK, &before, nullptr);
-    return middle > 0 && status == 0;
+    const int status = sys::fcntl(from, F_GETFL);
+    if (status >= 0)
+        sys::fcntl(to, F_SETFL, status);
 }
 
 /// Whether nobody is there any more for what we would send. One that ended only its own half waits for an
@@ -246,13 +108,26 @@ bool ended_both_ways(Stream& stream, int fd) {
         return false;
     if ((ready & (POLLHUP | POLLERR)) != 0)
         return true;
+    // One that left the ring is there still, whatever became of the process that did so.
     const int link = stream.link.load(std::memory_order_relaxed);
-    return stream.their_words().closing.load(std::memory_order_relaxed).equals(kClosingBoth) ||
-           ((link < 0 || hung_up(link)) && !said_that_it_left(stream));
+    return !said_that_it_left(stream) &&
+           (stream.their_words().closing.load(std::memory_order_relaxed).equals(kClosingBoth) || link < 0 ||
+            hung_up(link));
 }
 
-/// Unread bytes of a connection that has ended, where the kernel's buffers take all of them.
-bool pour_over(Stream& stream, int fd, int kept) {
+/// The old connection was reset, and so is the new one, behind the bytes.
+void reset_behind_the_bytes(int kept) {
+    int waiting = 0;
+    for (int round = 0; round < 100 && sys::ioctl(kept, SIOCOUTQ, &waiting) == 0 && waiting != 0; ++round)
+        sys::sleep_ns(100'000);
+    const linger reset{1, 0};
+    if (waiting == 0)
+        sys::insisting([&] { return sys::setsockopt(kept, SOL_SOCKET, SO_LINGER, &reset, sizeof reset); });
+}
+
+/// Unread bytes of a connection that has ended, where the kernel's buffers take all of them. What was taken
+/// and did not fit is in `rest`.
+bool pour_over(Stream& stream, int fd, int kept, Way& rest) {
     int in_kernel = 0;
     if (!ended_both_ways(stream, fd) || sys::ioctl(fd, FIONREAD, &in_kernel) < 0 || in_kernel != 0)
         return false;
@@ -260,17 +135,30 @@ bool pour_over(Stream& stream, int fd, int kept) {
     static constexpr uint64_t kSurelyFits = 32 * 1024;
     if (stream.reader().available() > kSurelyFits)
         return false;
-    unsigned char bytes[4096];
-    for (ssize_t got; (got = receive_now(fd, bytes, sizeof bytes)) > 0;)
-        if (sys::send(kept, bytes, static_cast<size_t>(got), MSG_DONTWAIT | MSG_NOSIGNAL) != got)
-            return false;  // cannot be: less than any buffer holds
+    for (;;) {
+        const ssize_t got = receive_now(fd, rest.bytes, sizeof rest.bytes);
+        if (got == -EAGAIN || got == -EINTR)
+            return false;
+        if (got < 0)
+            reset_behind_the_bytes(kept);
+        if (got <= 0)
+            break;
+        rest.begin = 0;
+        rest.end = static_cast<size_t>(got);
+        const ssize_t sent = sys::send(kept, rest.bytes, rest.end, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent > 0)
+            rest.begin = static_cast<size_t>(sent);
+        if (!rest.empty())
+            return false;
+    }
     sys::shutdown(kept, SHUT_WR);
     return true;
 }
 
 /// The program may know of the unread bytes already, and ask without waiting: so the carrier gets a moment.
 void await_carried(int given, uint64_t unread) {
-    const uint64_t enough = unread < sizeof Way::bytes ? unread : sizeof Way::bytes;
+    constexpr uint64_t kAPart = 16384;
+    const uint64_t enough = unread < kAPart ? unread : kAPart;
     int there = 0;
     for (int round = 0; round < 100; ++round) {
         if (sys::ioctl(given, FIONREAD, &there) < 0 || static_cast<uint64_t>(there) >= enough)
@@ -279,10 +167,8 @@ void await_carried(int given, uint64_t unread) {
     }
 }
 
-void put_in_place(int given, Stream& stream, int named) {
+void put_in_place(int given, int named) {
     const TableEntry entry = find(named);
-    const bool nonblocking = stream.shared->nonblocking.load(std::memory_order_relaxed) != 0;
-    sys::fcntl(given, F_SETFL, O_RDWR | (nonblocking ? O_NONBLOCK : 0));
     for (int fd = next_entry(-1); fd >= 0; fd = next_entry(fd)) {
         if (find(fd).packed() != entry.packed())
             continue;
@@ -290,22 +176,52 @@ void put_in_place(int given, Stream& stream, int named) {
         if (flags < 0)
             continue;
         const TableEntry old = before_close(fd);
-        sys::call(SYS_dup3, given, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
+        // EBUSY: another thread is being given this number.
+        for (long result = -EBUSY; result == -EBUSY || result == -EINTR;)
+            result = sys::call(SYS_dup3, given, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
         after_close(fd, old);
     }
 }
 
+/// No handler runs meanwhile: it would find the connection in two halves, and take bytes out of the one.
+class NoSignals {
+public:
+    NoSignals() {
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, &before_);
+    }
+    ~NoSignals() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+    NoSignals(const NoSignals&) = delete;
+    NoSignals& operator=(const NoSignals&) = delete;
+
+private:
+    sigset_t before_;
+};
+
 }  // namespace
 
 bool replace_descriptor(Stream& stream, int fd) {
+    const NoSignals quiet;
     SocketPair pair;
-    if (!connect_to_ourselves(pair))
+    if (!insist_on_connecting(pair)) {
+        LOOPFAST_LOG("slot %u: no fresh socket can be had", stream.slot);
         return false;
+    }
+    copy_options(fd, pair.given);
     const uint64_t unread = bytes_waiting(stream, fd);
-    const bool good = pour_over(stream, fd, pair.kept) || start_carrier(fd, pair.kept);
+    // Not on the stack, which may be a signal handler's.
+    void* const memory =
+        sys::mmap(nullptr, sizeof(Ways), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool good = false;
+    if (!sys::mmap_failed(memory)) {
+        Ways& ways = *new (memory) Ways();
+        good = pour_over(stream, fd, pair.kept, ways.inward) || start_carrier(fd, pair.kept, ways);
+        sys::munmap(memory, sizeof(Ways));
+    }
     if (good) {
         await_carried(pair.given, unread);
-        put_in_place(pair.given, stream, fd);
+        put_in_place(pair.given, fd);
     }
     LOOPFAST_LOG("slot %u: a fresh socket %s in place of descriptor %d", stream.slot,
                  good ? "is" : "cannot be", fd);

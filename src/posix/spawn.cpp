@@ -27,8 +27,7 @@ template <typename Exec> int exec_with(Exec exec) {
     part_with_inherited();
     if (own_memory) {
         before_exec();
-        finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; });
-        finish_stewardship();
+        finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; }, false);
     }
     lower_limit_for_exec();
     const int result = exec();

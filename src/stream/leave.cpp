@@ -123,6 +123,19 @@ bool finish_output(Stream& stream, int fd) {
 
 namespace {
 
+/// Our name is in the word of the peer's direction, and bytes of it are unread. A peer that ends it from now
+/// on sends these again before its end. So an end that is there while they are was one that did not look, a
+/// killed one's, between our look at it and now: then nobody will, and our name is taken back.
+bool ended_without_a_word(Stream& stream, int fd) {
+    const int ready = sys::ready_now(fd, POLLRDHUP);
+    if (ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+        return false;
+    if (stream.reader().available() == 0)
+        return false;
+    stream.in().producer.turned_away.replace(kConsumerLeft, kBothThere, std::memory_order_seq_cst);
+    return true;
+}
+
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
 bool leave_locked(Stream& stream, int fd, Reason reason) {
     SharedHalf& shared = *stream.shared;
@@ -139,9 +152,11 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
         peer_first = peer_left || !first_to_turn_away(stream.out(), kProducerDone);
     if (peer_first && !take_back(stream, fd))
         return false;
-    if (!first_to_turn_away(stream.in(), kConsumerLeft) && stream.reader().available() != 0) {
-        // The peer turned away first, and what it left here only we can read. What we send from now on goes
-        // behind the ring all the same: it may be on its way out too, and waits for us to come to an end.
+    const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
+    if (stream.reader().available() != 0 && (!ours || ended_without_a_word(stream, fd))) {
+        // The peer turned away first, or died, and what it left here only we can read. What we send from now
+        // on goes behind the ring all the same: it may be on its way out too, and waits for us to come to an
+        // end.
         if (stream.out_in_ring() && !peer_first)
             shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
         return false;

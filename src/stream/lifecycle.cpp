@@ -36,13 +36,14 @@ void prepare_close(Stream& stream, int fd, bool last) {
     if (!stream.segment || !last)
         return;
     finish_later(stream, fd, false);
+    // Who left the ring may have passed the connection on, and nothing of its end is known here. What he did
+    // not read is the peer's again: it may be on its way, or read already.
+    if (stream.state() == State::kKernel)
+        return;
     // The peer's next call looks at the kernel connection at once instead of within a millisecond. A hint,
     // read relaxed: what it leads to is the kernel's word, which orders for itself.
     stream.our_words().closing.store(kClosingBoth, std::memory_order_release);
-    // What an end that left the ring did not read there is the peer's again: it may be on its way, or read
-    // already.
-    const uint64_t unread = stream.state() == State::kKernel ? 0 : stream.reader().available();
-    if (unread != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
+    if (stream.reader().available() != 0 && stream.shared->broken.load(std::memory_order_relaxed) == 0) {
         // Closing with bytes unread is a reset, as the kernel does it when they are in its own queue.
         const linger reset{1, 0};
         sys::insisting([&] { return sys::setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset); });
@@ -107,7 +108,7 @@ void disconnected(Stream& stream) {
 int before_shutdown(Stream& stream, int fd, int how) {
     if (how == SHUT_RD || how == SHUT_RDWR)
         stream.shared->shut_for_reading.store(1, std::memory_order_relaxed);
-    if (!stream.segment)
+    if (!stream.segment || stream.state() == State::kKernel)  // as in prepare_close
         return how;
     int now = how;
     if (how != SHUT_RD && finish_later(stream, fd, true)) {

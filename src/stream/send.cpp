@@ -39,13 +39,15 @@ bool peer_is_gone(Stream& stream, int fd) {
     kernel = kernel_readiness(stream, fd, Freshness::kCached);
     if ((kernel & (POLLHUP | POLLERR | POLLNVAL)) != 0)
         return true;
-    // It ended its direction and wants none of ours: the kernel answers that with a reset.
-    if (closing == kClosingBoth && (kernel & POLLRDHUP) != 0)
+    // It ended its direction and wants none of ours: the kernel answers that with a reset. Unless it left the
+    // ring: then that was said of one of several who have the connection now, and what it left unread goes
+    // first.
+    if (closing == kClosingBoth && (kernel & POLLRDHUP) != 0 && !said_that_it_left(stream))
         return true;
     if (!hung_up(stream.link.load(std::memory_order_relaxed)))
         return false;
     stream.link_down.store(true, std::memory_order_relaxed);
-    // One that left the ring and then ended its half is there still, and what it left unread goes first.
+    // So with one that left the ring and then ended its half.
     return (kernel & POLLRDHUP) != 0 && !said_that_it_left(stream);
 }
 

@@ -47,7 +47,8 @@ pthread_t thread;
 FamilyLock errands_lock;
 Errand errands[kMostErrands];
 std::atomic<int> errand_count{0};
-std::atomic<int> unfinished{0};  ///< streams whose bytes the kernel did not take yet, at the last round
+bool errands_are_inherited = false;  ///< by a process that is forked now
+std::atomic<int> unfinished{0};      ///< streams whose bytes the kernel did not take yet, at the last round
 
 /// A peer let go of its link: take back what it left. @return false when the kernel's buffers are full.
 bool see_to(uint32_t slot, uint32_t generation) {
@@ -73,7 +74,7 @@ bool see_to(uint32_t slot, uint32_t generation) {
     return ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-void run_errands() {
+void run_all_errands() {
     Hold hold(errands_lock);
     for (Errand& errand : errands) {
         if (errand.stream == nullptr || !return_to_kernel(*errand.stream, errand.fd))
@@ -124,7 +125,7 @@ void* serve(void*) {
         const int count = sys::epoll_pwait(set, events, 32, more ? kRetryMilliseconds : -1, nullptr);
         see_to_all(events, count);
         if (errand_count.load(std::memory_order_relaxed) != 0)
-            run_errands();
+            run_all_errands();
     }
     return nullptr;
 }
@@ -228,10 +229,17 @@ void forked() {
     duty.reset();
     errands_lock.reset();
     for (Errand& errand : errands) {
+        if (errands_are_inherited) {
+            // Counted anew, as the stream's other counts are.
+            if (errand.stream != nullptr && errand.stream->local_refs.load(std::memory_order_relaxed) != 0)
+                errand.stream->waiters.fetch_add(1, std::memory_order_relaxed);
+            continue;
+        }
         close_hidden(errand.fd);
         errand = {};
     }
-    errand_count.store(0, std::memory_order_relaxed);
+    if (!errands_are_inherited)
+        errand_count.store(0, std::memory_order_relaxed);
     unfinished.store(0, std::memory_order_relaxed);
     close_hidden(set);
     close_hidden(call);
@@ -264,17 +272,27 @@ void retire_steward() {
     retired = true;
 }
 
-void finish_stewardship() {
+bool finish_stewardship(int64_t patience) {
     const auto unfinished_business = [] {
         return running && (errand_count.load(std::memory_order_relaxed) |
                            unfinished.load(std::memory_order_relaxed)) != 0;
     };
     if (!unfinished_business() || in_borrowed_memory())
-        return;
-    constexpr int64_t kMoment = 2'000'000'000;
-    const int64_t deadline = deadline_after(kMoment);
-    while (unfinished_business() && time_left(deadline) != 0)
+        return true;
+    const int64_t deadline = deadline_after(patience);
+    while (unfinished_business()) {
+        if (time_left(deadline) == 0)
+            return false;
         sys::sleep_ns(1'000'000);
+    }
+    return true;
+}
+
+void bequeath_errands(bool on) { errands_are_inherited = on; }
+
+bool run_errands() {
+    run_all_errands();
+    return errand_count.load(std::memory_order_relaxed) == 0;
 }
 
 }  // namespace loopfast

@@ -11,6 +11,8 @@
 // keep a process alive whose main thread ended by pthread_exit (posix/threads.cpp).
 #pragma once
 
+#include <cstdint>
+
 namespace loopfast {
 
 /// Connects the layers below with this one. Called once, at load.
@@ -21,7 +23,13 @@ void stop_steward();
 /// The same, and never again.
 void retire_steward();
 
-/// At the end of the process: a moment for bytes that are on their way back to the kernel lane.
-void finish_stewardship();
+/// At the end of the process: time for bytes that are on their way back to the kernel lane. @return whether
+/// all of them got there.
+bool finish_stewardship(int64_t patience);
+
+/// A process forked while this is on inherits what is on its way, and has to see to it itself.
+void bequeath_errands(bool on);
+/// One round of that. @return whether nothing is left.
+bool run_errands();
 
 }  // namespace loopfast

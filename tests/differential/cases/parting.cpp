@@ -2,10 +2,14 @@
 // and without the library, and to other processes. What lies unread goes with them, and a peer that makes no
 // call meanwhile hinders nothing.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <functional>
 
@@ -411,6 +415,181 @@ CASE(parting_waits_go_on) {
     set.wait(1000);
     p.b.recv(100);
     p.b.quietly("close", [&](Outcome&) { ::close(static_cast<int>(number.value)); });
+}
+
+namespace {
+
+/// The descriptor goes to another process, which is this one again, and its first owner closes it.
+End pass_on(Pair& p, const End& end, const std::string& name) {
+    Outcome number = end.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(end.fd()); });
+    end.quietly("close", [&](Outcome&) { ::close(end.fd()); });
+    return {p.script, end.actor(), static_cast<int>(number.value), name};
+}
+
+uint64_t cookie_of(int fd) {
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return ::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 ? cookie : 0;
+}
+
+}  // namespace
+
+CASE(parting_first_owner_is_not_the_last) {
+    // That the first owner of the one end closed it says nothing of the connection, whose half is then ended
+    // by the second: whoever gets the other end can still answer.
+    p.a.send("unread, ");
+    p.b.await_bytes(8);
+    const End one = pass_on(p, p.a, "one");
+    one.shutdown(SHUT_WR);
+    p.b.await_end();
+    const End two = pass_on(p, p.b, "two");
+    two.recv(100);
+    two.recv(100);
+    two.send("the answer");
+    one.await_bytes(10);
+    one.recv(100);
+    two.close();
+    one.await_end();
+    one.recv(100);
+}
+
+CASE_THAT(parting_first_owner_left_much_unread, kBlocking) {
+    Pending sending = p.b.start_send(pattern(7'000'000));
+    p.a.await_bytes(100'000);
+    const End one = pass_on(p, p.a, "one");
+    one.shutdown(SHUT_WR);
+    one.drain(7'000'000);
+    sending.finish();
+    p.b.send("and on");
+    one.await_bytes(6);
+    one.recv(100);
+}
+
+CASE(parting_after_a_child_executed) {
+    // The child had closed its copy by executing something: the connection is its parent's as before.
+    p.b.call("true", [&]() -> long {
+        ::fcntl(p.b.fd(), F_SETFD, FD_CLOEXEC);
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            ::execlp("true", "true", nullptr);
+            ::_exit(99);
+        }
+        int status = 0;
+        ::waitpid(pid, &status, 0);
+        return WEXITSTATUS(status);
+    });
+    p.b.send("unread, ");
+    p.a.await_bytes(8);
+    const Outcome before =
+        p.a.quietly("socket", [&](Outcome& outcome) { outcome.data = std::to_string(cookie_of(p.a.fd())); });
+    const End one = pass_on(p, p.a, "one");
+    one.call("the same socket", [&]() -> long { return std::to_string(cookie_of(one.fd())) == before.data; });
+    one.shutdown(SHUT_WR);
+    p.b.send("then this");
+    one.await_bytes(17);
+    one.recv(100);
+}
+
+CASE_THAT(parting_disturbs_no_other_connection, kOneProcess) {
+    Pair other(p.script, p.setup, p.lane);
+    other.establish();
+    p.a.send("unread");
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    const End two = pass_on(p, p.b, "two");
+    other.a.send("question");
+    other.b.await_bytes(8);
+    other.b.recv(100);
+    other.b.close();
+    other.a.await_end();
+    other.a.send("to nobody");
+    other.a.await_poll(POLLERR);
+    other.a.send("to nobody");
+    two.recv(100);
+    two.send("answer");
+    p.a.await_bytes(6);
+    p.a.recv(100);
+    other.a.close();
+}
+
+namespace {
+
+std::atomic<int> children_told{0};
+
+/// The library may need processes of its own; the program, which may do what it likes with its children, sees
+/// nothing of them.
+void with_children(Pair& p, void (*action)(int)) {
+    p.b.quietly("SIGCHLD", [&](Outcome&) {
+        children_told = 0;
+        ::signal(SIGCHLD, action);
+    });
+    p.a.send("unread");
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    const End two = pass_on(p, p.b, "two");
+    two.recv(100);
+    two.send("answer");
+    p.a.await_bytes(6);
+    p.a.recv(100);
+    two.call("children",
+             [] { return children_told.load() + (::waitpid(-1, nullptr, WNOHANG) >= 0 ? 100L : 0L); });
+    p.b.quietly("SIGCHLD", [&](Outcome&) { ::signal(SIGCHLD, SIG_DFL); });
+}
+
+}  // namespace
+
+CASE_THAT(parting_children_are_ignored, kOneProcess) { with_children(p, SIG_IGN); }
+CASE_THAT(parting_children_are_counted, kOneProcess) {
+    with_children(p, [](int) { ++children_told; });
+}
+
+CASE_THAT(parting_keeps_options, kBlocking) {
+    p.b.set_time(SO_RCVTIMEO, 100);
+    p.b.set(IPPROTO_TCP, TCP_NODELAY, 1);
+    p.b.set(SOL_SOCKET, SO_KEEPALIVE, 1);
+    p.a.send("unread, ");
+    p.b.await_bytes(8);
+    const End one = pass_on(p, p.a, "one");
+    const End two = pass_on(p, p.b, "two");
+    two.recv(100);
+    two.recv(100);
+    two.get(IPPROTO_TCP, TCP_NODELAY);
+    two.get(SOL_SOCKET, SO_KEEPALIVE);
+    two.getfl();
+    one.send("more");
+    two.recv(100);
+}
+
+CASE_THAT(parting_stranger_answers_and_closes_with_bytes_unread, kBlocking) {
+    keep_from_programs(p.a);
+    p.a.send(pattern(400'000));
+    p.a.shutdown(SHUT_WR);
+    p.b.await_bytes(1000);
+    program(p.b, "answer", [&](int output) {
+        return forked(p.b.fd(), output, {"sh", "-c", "head -c 10 >/dev/null; echo answer >&0"}, bare());
+    });
+    p.b.close();
+    p.a.await_poll(POLLHUP);
+    p.a.recv(100);
+    p.a.recv(100);
+}
+
+CASE_THAT(parting_process_ends_before_the_kernel_has_room, kBlocking) {
+    // All was sent, then the process ended: the kernel would have it still, and gives it to whoever has the
+    // other end by then.
+    const Actor child = p.script.fork(p.b.actor());
+    const End c = p.b.in(child, "child");
+    p.b.close();
+    c.send(pattern(1'500'000));
+    p.a.await_bytes(1000);
+    c.quietly("little room", [&](Outcome&) {
+        const int size = 50'000;
+        ::setsockopt(c.fd(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    });
+    const End one = pass_on(p, p.a, "one");
+    p.script.exit(child);
+    one.drain(1'500'000);
+    one.recv(100);
 }
 
 }  // namespace differential
