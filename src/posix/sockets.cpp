@@ -107,9 +107,8 @@ namespace {
 
 /// The one address that ends a connection, as the kernel recognises it.
 bool is_nowhere(const sockaddr* address, socklen_t size) {
-    sa_family_t family = AF_INET;
-    const iovec part{const_cast<sockaddr*>(address), sizeof family};
-    return size >= sizeof family && Buffers(&part, 1).copy_in(&family, sizeof family) && family == AF_UNSPEC;
+    return size >= sizeof address->sa_family && readable(address, sizeof address->sa_family) &&
+           address->sa_family == AF_UNSPEC;
 }
 
 }  // namespace

@@ -113,6 +113,11 @@ RingReader::Mode mode_of(int flags) {
     int at_mark = 0;
     if (sys::ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark != 0)
         return more;  // urgent data ends what one call takes
+    // Where there are no bytes the kernel would tell how the connection ended, once: that is for the next
+    // call.
+    int waiting = 0;
+    if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0)
+        return more;
     const long behind = kernel_receive(fd, to != nullptr ? &rest : nullptr, size, flags);
     forget_kernel_readiness(stream);
     return behind > 0 ? more + behind : more;
