@@ -226,18 +226,17 @@ LOOPFAST_PUBLIC int ioctl(int fd, unsigned long request, ...) noexcept {
     va_end(list);
     // An int constant above 2^31 arrives sign-extended from some languages.
     if (static_cast<uint32_t>(request) == SIO_LOOPBACK_FAST_PATH) [[unlikely]] {
-        int on = 0;
-        const iovec part{argument, sizeof on};
         if (sys::fcntl(fd, F_GETFD) < 0 || is_hidden(fd))
             return returned<int>(-EBADF);
-        Buffers from(&part, 1);
-        if (argument == nullptr || !from.copy_in(&on, sizeof on)) {
+        int on = 0;
+        if (argument == nullptr || !readable(argument, sizeof on)) {
             // What is wrong with the descriptor comes before what is wrong with the argument.
             const int lane = loopfast_lane(fd);
             if (lane < 0 && errno != EFAULT)
                 return -1;
             return returned<int>(-EFAULT);
         }
+        memcpy(&on, argument, sizeof on);
         return loopfast_enable(fd, on);
     }
     Stream* const stream = find_stream(fd);

@@ -91,9 +91,10 @@ long raw_pselect(long number, const Arguments& x) {
         size_t size;
     } given{};
     if (x.f != 0) {
-        const iovec part{x.pointer<void>(x.f), sizeof given};
-        if (!Buffers(&part, 1).copy_in(&given, sizeof given) ||
-            (given.mask != nullptr && given.size != kMaskSize))
+        if (!readable(x.pointer<void>(x.f), sizeof given))
+            return pass_on(number, x);
+        memcpy(&given, x.pointer<void>(x.f), sizeof given);
+        if (given.mask != nullptr && given.size != kMaskSize)
             return pass_on(number, x);
     }
     return telling_time(x.pointer<timespec>(x.e), [&] {
@@ -385,9 +386,8 @@ bool concerns_processes(long number, const Arguments& x, long& result) {
         result = raw_fork(number, x);
         return true;
     case SYS_clone3: {
-        uint64_t flags = 0;
-        const iovec part{x.pointer<void>(x.a), sizeof flags};
-        if (!Buffers(&part, 1).copy_in(&flags, sizeof flags) || shares_memory(flags))
+        const auto* const flags = x.pointer<const uint64_t>(x.a);
+        if (!readable(flags, sizeof *flags) || shares_memory(*flags))
             return false;
         result = raw_fork(number, x);
         return true;

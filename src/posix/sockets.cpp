@@ -107,9 +107,8 @@ namespace {
 
 /// The one address that ends a connection, as the kernel recognises it.
 bool is_nowhere(const sockaddr* address, socklen_t size) {
-    sa_family_t family = AF_INET;
-    const iovec part{const_cast<sockaddr*>(address), sizeof family};
-    return size >= sizeof family && Buffers(&part, 1).copy_in(&family, sizeof family) && family == AF_UNSPEC;
+    return size >= sizeof address->sa_family && readable(address, sizeof address->sa_family) &&
+           address->sa_family == AF_UNSPEC;
 }
 
 }  // namespace
@@ -209,6 +208,17 @@ uint64_t size_of(int fd, int name) {
                : 0;
 }
 
+/// Who sleeps on this end looks again. All of them have the kernel's socket among what they sleep on, and to
+/// set this option makes it tell of room, whatever the value.
+void wake_own_sleepers(const Stream& stream, int fd) {
+    if (!stream.fused())
+        return;
+    unsigned least = 0;
+    socklen_t size = sizeof least;
+    if (sys::getsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &least, &size) == 0)
+        sys::insisting([&] { return sys::setsockopt(fd, SOL_TCP, TCP_NOTSENT_LOWAT, &least, size); });
+}
+
 void option_set(Stream& stream, int fd, int level, int name, const void* value, socklen_t size) {
     SharedHalf& shared = *stream.shared;
     if (level != SOL_SOCKET)
@@ -229,11 +239,13 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
             shared.low_water.store(static_cast<uint32_t>(bytes), std::memory_order_relaxed);
         if (stream.segment && (readiness(stream, fd, Freshness::kRecent) & POLLIN) != 0)
             tell_sets(stream, POLLIN | POLLRDNORM | POLLPRI | POLLRDBAND, SetHooks::kNow);
+        wake_own_sleepers(stream, fd);
         break;
     }
     case SO_SNDBUF:
     case SO_SNDBUFFORCE:
         shared.send_size.store(size_of(fd, SO_SNDBUF), std::memory_order_relaxed);
+        wake_own_sleepers(stream, fd);  // the kernel woke them when we did not know of the size yet
         break;
     case SO_RCVBUF:
     case SO_RCVBUFFORCE:

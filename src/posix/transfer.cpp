@@ -11,6 +11,7 @@
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
+#include "wait/epoll_set.h"
 
 namespace loopfast {
 
@@ -408,6 +409,8 @@ void leave_for_control(int fd, const msghdr* message) {
             memcpy(&passed, CMSG_DATA(header) + i * sizeof passed, sizeof passed);
             if (Stream* const stream = find_stream(passed))
                 part_with(*stream, passed, Reason::kOption);
+            else if (EpollSet* const set = find_set(passed))
+                set->nest();  // who gets it waits in the kernel's set
         }
     }
 }

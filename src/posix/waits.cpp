@@ -409,17 +409,18 @@ LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, in
 
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
                                  const sigset_t* mask) {
-    // Where it cannot be read the real function says so.
-    const int64_t duration = !had_streams() || readable(timeout, timeout != nullptr ? sizeof *timeout : 0)
-                                 ? from_timespec(timeout)
-                                 : -1;
-    EpollSet* const set = find_set(set_fd);
-    if (set != nullptr && duration >= 0)
-        return wait_in_set(*set, set_fd, events, capacity, duration, mask);
-    const uint64_t begin = duration > 0 ? ticks() : 0;
+    // Where it cannot be read, or is not a time, the real function says so.
+    const auto duration = [&] {
+        return readable(timeout, timeout != nullptr ? sizeof *timeout : 0) ? from_timespec(timeout) : -1;
+    };
+    if (EpollSet* const set = find_set(set_fd))
+        if (const int64_t time = duration(); time >= 0)
+            return wait_in_set(*set, set_fd, events, capacity, time, mask);
+    const uint64_t begin = ticks();
     const int count = real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
-    if (EpollSet* const late = find_set(set_fd); late != nullptr && duration >= 0) [[unlikely]]
-        return wait_on(*late, set_fd, events, capacity, duration, mask, begin, count);
+    if (EpollSet* const late = find_set(set_fd)) [[unlikely]]
+        if (const int64_t time = duration(); time >= 0)
+            return wait_on(*late, set_fd, events, capacity, time, mask, begin, count);
     return count;
 }
 

@@ -113,6 +113,11 @@ RingReader::Mode mode_of(int flags) {
     int at_mark = 0;
     if (sys::ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark != 0)
         return more;  // urgent data ends what one call takes
+    // Where there are no bytes the kernel would tell how the connection ended, once: that is for the next
+    // call.
+    int waiting = 0;
+    if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0)
+        return more;
     const long behind = kernel_receive(fd, to != nullptr ? &rest : nullptr, size, flags);
     forget_kernel_readiness(stream);
     return behind > 0 ? more + behind : more;
@@ -167,11 +172,10 @@ uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
     int waiting = 0;
     if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0) {
         // At the mark of urgent data FIONREAD counts nothing of what lies behind it.
-        char byte;
-        result = sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        result = sys::recv(fd, nullptr, INT32_MAX, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
         if (result <= 0)
             return 0;
-        waiting = 1;
+        waiting = static_cast<int>(result);
     }
     result = -EAGAIN;
     // Acquire orders the count before the look: what was there already cannot have been sent after the cut.

@@ -76,6 +76,8 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (result == 0)
             return total;
         if (result > 0) {
+            if (peek && result == total && deadline >= 0 && time_left(deadline) == 0)
+                return total;  // nothing came, whatever woke us
             total = peek ? result : total + result;
             if (static_cast<size_t>(total) == size)
                 return total;

@@ -341,9 +341,14 @@ int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask
             const bool over = timeout == 0 || time_left(deadline) == 0;
             look = over;
             if (!round.any_ordinary()) {
-                if (found == 0 && !over)
+                if (found != 0)
+                    return found;
+                if (!over)
                     continue;  // another thread took it
-                return found;
+                // Nothing to report: then a signal that the caller's mask lets through ends the call, even
+                // one that does not wait.
+                timespec none{0, 0};
+                return mask != nullptr ? sys::ppoll(nullptr, 0, &none, mask) : 0;
             }
             const nfds_t used = round.kernel_part(0, good);
             timespec none{0, 0};

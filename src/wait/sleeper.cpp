@@ -110,9 +110,14 @@ void take_events(const epoll_event* events, int count) {
 
 bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
     if (want == Want::kReceive) {
+        if (more_than != 0) {
+            // Bytes that were seen already, and are not taken, may lie on either lane or on both.
+            constexpr uint32_t kOver = POLLRDHUP | POLLHUP | POLLERR;
+            return bytes_waiting(stream, fd) > more_than ||
+                   (readiness(stream, fd, Freshness::kCached) & kOver) != 0;
+        }
         if (stream.in_in_ring() && stream.state() != State::kKernel) {
-            const uint64_t waiting = stream.reader().available();
-            if (waiting > more_than)
+            if (stream.reader().available() != 0)
                 return true;
             const uint32_t kernel = kernel_readiness(stream, fd, Freshness::kCached);
             return (kernel & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) != 0;

@@ -24,6 +24,8 @@ int main(void) {
     int ends[2];
     expect(tcp >= 0 && udp >= 0 && pipe(ends) == 0, "sockets and a pipe can be had");
 
+    // First of all: nothing that the library needs to survive it may have been set up by another call.
+    expect(ioctl(tcp, SIO_LOOPBACK_FAST_PATH, (void *)1) == -1 && errno == EFAULT, "ioctl: EFAULT for 1");
     expect(SIO_LOOPBACK_FAST_PATH == 0x98000010u, "the control code is Windows'");
     expect(loopfast_enable(tcp, 1) == 0, "loopfast_enable of a TCP socket");
     expect(loopfast_enable(tcp, 0) == 0, "loopfast_enable off");
@@ -36,7 +38,6 @@ int main(void) {
     expect(ioctl(ends[0], SIO_LOOPBACK_FAST_PATH, &on) == -1 && errno == ENOTSOCK, "ioctl: ENOTSOCK");
     expect(ioctl(udp, SIO_LOOPBACK_FAST_PATH, &on) == -1 && errno == EOPNOTSUPP, "ioctl: EOPNOTSUPP");
     expect(ioctl(tcp, SIO_LOOPBACK_FAST_PATH, NULL) == -1 && errno == EFAULT, "ioctl: EFAULT for NULL");
-    expect(ioctl(tcp, SIO_LOOPBACK_FAST_PATH, (void *)1) == -1 && errno == EFAULT, "ioctl: EFAULT for 1");
 
     expect(loopfast_lane(tcp) == LOOPFAST_LANE_KERNEL, "an unconnected socket is on the kernel lane");
     expect(loopfast_lane(-1) == -1 && errno == EBADF, "loopfast_lane: EBADF");

@@ -287,6 +287,33 @@ Outcome End::fill(unsigned seed, size_t chunk) const {
     });
 }
 
+int passed_descriptor(int fd, bool with_several) {
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+        return -1;
+    char byte = 'x';
+    iovec part{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    int received = -1;
+    mmsghdr several{message, 0};
+    if ((with_several ? ::sendmmsg(pair[0], &several, 1, 0) : ::sendmsg(pair[0], &message, 0)) == 1 &&
+        ::recvmsg(pair[1], &message, 0) == 1 && (header = CMSG_FIRSTHDR(&message)) != nullptr)
+        std::memcpy(&received, CMSG_DATA(header), sizeof received);
+    ::close(pair[0]);
+    ::close(pair[1]);
+    return received;
+}
+
 char* before_bad_page(size_t accessible) {
     constexpr size_t kPage = 4096;
     char* const pages = static_cast<char*>(

@@ -126,5 +126,7 @@ std::string flag_names(int flags);
 std::string event_names(unsigned events);
 /// The address space just before a page that cannot be touched: `accessible` bytes can.
 char* before_bad_page(size_t accessible);
+/// What comes back as another number when a descriptor goes through an AF_UNIX socket; -1 for an error.
+int passed_descriptor(int fd, bool with_several = false);
 
 }  // namespace differential

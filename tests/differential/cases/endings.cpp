@@ -347,6 +347,22 @@ CASE(peer_exits) {
     look_at(p.b);
 }
 
+CASE(peer_exits_with_a_linger_of_zero) {
+    // The kernel closes what a process leaves in an order of its own: the link may be gone before the socket.
+    const Actor heir = p.script.fork(p.a.actor());
+    p.a.close();
+    const End inherited = p.a.in(heir, "heir");
+    inherited.call("SO_LINGER 0", [&] {
+        const linger none{1, 0};
+        return ::setsockopt(inherited.fd(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    });
+    inherited.send("last words");
+    p.b.await_bytes(10);
+    p.script.exit(heir);
+    p.b.await_end();
+    look_at(p.b);
+}
+
 CASE_THAT(waiting_receive_ends_with_killed_peer, kBlocking) {
     const Actor heir = p.script.fork(p.a.actor());
     p.a.close();

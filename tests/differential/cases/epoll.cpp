@@ -560,6 +560,24 @@ CASE(epoll_duplicate_of_the_set) {
     p.b.recv(1);
 }
 
+CASE(epoll_set_that_is_passed) {
+    // As another process does that gets it: the number that comes back is not known as that of a set.
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    const Outcome number = set.end().quietly(
+        "pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(set.end().fd()); });
+    const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
+    p.a.send("x");
+    p.b.await_bytes(1);
+    other.call_with_text("epoll_wait on the passed one", [&](Outcome& outcome) {
+        epoll_event event{};
+        outcome.value = ::epoll_wait(other.fd(), &event, 1, 1000);
+        outcome.text = event_names(event.events);
+    });
+    p.b.recv(1);
+    other.close();
+}
+
 CASE(epoll_registered_before_connecting_bytes) {
     // Interest from before the hand-over goes on after it.
     EpollSet set(p.script, p.b.actor(), "set");

@@ -5,7 +5,9 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "cases.h"
 
@@ -310,6 +312,30 @@ CASE(bad_descriptor) {
     negative.recv(1);
     negative.poll(POLLIN);
     negative.close();
+}
+
+CASE_THAT(bad_pointers_before_a_connection, kBare) {
+    // Nothing of the library may have been needed yet.
+    EpollSet set(p.script, kClient, "set");
+    set.end().call("epoll_pwait2", [&] {
+        epoll_event event{};
+        return ::epoll_pwait2(set.end().fd(), &event, 1, reinterpret_cast<timespec*>(kNowhere), nullptr);
+    });
+    set.end().call("clone3", [] { return ::syscall(SYS_clone3, kNowhere, 88); });
+    if (p.setup.processes == Processes::kForkBefore || p.setup.processes == Processes::kUsers)
+        p.script.fork(kClient, kServer);
+    p.listen();
+    p.make_client();
+    p.client.call("connect",
+                  [&] { return ::connect(p.client.fd(), reinterpret_cast<sockaddr*>(kNowhere), 16); });
+    p.client.call("pselect6", [&] {
+        timespec none{};
+        return ::syscall(SYS_pselect6, 0, nullptr, nullptr, nullptr, &none, kNowhere);
+    });
+    p.connect();
+    p.accept();
+    p.take_sides();
+    still_works(p);
 }
 
 CASE(bad_pointers_in_options) {

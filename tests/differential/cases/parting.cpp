@@ -81,34 +81,6 @@ void keep_from_programs(const End& end) {
     end.quietly("close on exec", [&](Outcome&) { ::fcntl(end.fd(), F_SETFD, FD_CLOEXEC); });
 }
 
-/// A descriptor goes through an AF_UNIX socket and comes back as another number.
-int passed(int fd, bool with_several = false) {
-    int pair[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
-        return -1;
-    char byte = 'x';
-    iovec part{&byte, 1};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-    int received = -1;
-    mmsghdr several{message, 0};
-    if ((with_several ? ::sendmmsg(pair[0], &several, 1, 0) : ::sendmsg(pair[0], &message, 0)) == 1 &&
-        ::recvmsg(pair[1], &message, 0) == 1 && (header = CMSG_FIRSTHDR(&message)) != nullptr)
-        std::memcpy(&received, CMSG_DATA(header), sizeof received);
-    ::close(pair[0]);
-    ::close(pair[1]);
-    return received;
-}
-
 }  // namespace
 
 CASE_THAT(parting_spawned_program_reads, kBlocking) {
@@ -328,7 +300,8 @@ CASE(parting_closed_on_exec_stays) {
 CASE(parting_passed_with_unread_bytes) {
     p.a.send("unread, ");
     p.b.await_bytes(8);
-    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    Outcome number =
+        p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd()); });
     const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
     other.recv(4);
     p.b.close();
@@ -346,7 +319,8 @@ CASE(parting_passed_with_unread_bytes) {
 CASE(parting_passed_by_sendmmsg) {
     p.a.send("unread, ");
     p.b.await_bytes(8);
-    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd(), true); });
+    Outcome number =
+        p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd(), true); });
     const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
     other.recv(4);
     p.b.close();
@@ -363,7 +337,8 @@ CASE(parting_passed_after_the_peer_closed) {
     p.b.await_bytes(6);
     p.a.close();
     p.b.await_end();
-    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    Outcome number =
+        p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd()); });
     const End other(p.script, p.b.actor(), static_cast<int>(number.value), "passed");
     p.b.close();
     other.await_bytes(6);
@@ -377,8 +352,10 @@ CASE(parting_both_pass) {
     p.b.send("from b");
     p.a.await_bytes(6);
     p.b.await_bytes(6);
-    Outcome first = p.a.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.a.fd()); });
-    Outcome second = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    Outcome first =
+        p.a.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.a.fd()); });
+    Outcome second =
+        p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd()); });
     const End one(p.script, p.a.actor(), static_cast<int>(first.value), "one");
     const End two(p.script, p.b.actor(), static_cast<int>(second.value), "two");
     p.a.close();
@@ -406,7 +383,8 @@ CASE(parting_waits_go_on) {
     p.a.send("one");
     p.b.await_bytes(3);
     set.wait(1000);
-    Outcome number = p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(p.b.fd()); });
+    Outcome number =
+        p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd()); });
     set.wait(1000);
     p.b.recv(100);
     set.wait(0);

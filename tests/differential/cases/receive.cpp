@@ -174,6 +174,21 @@ CASE_THAT(wait_for_all_peeking, kBlocking) {
     p.b.recv(100);
 }
 
+CASE_THAT(wait_for_all_peeking_times_out, kBlocking) {
+    // What is looked at lies on the kernel lane, in the ring, or on both.
+    for (const size_t before : {3, 0}) {
+        p.b.set_time(SO_RCVTIMEO, 0);
+        p.a.send(pattern(before));
+        p.b.drain(before);
+        p.b.set_time(SO_RCVTIMEO, 60);
+        p.a.send("01234");
+        p.b.await_bytes(5);
+        p.b.recv(8, MSG_WAITALL | MSG_PEEK);
+        p.b.recv(8, MSG_WAITALL);
+        p.b.recv(8, MSG_WAITALL | MSG_PEEK);
+    }
+}
+
 CASE_THAT(wait_for_first_byte, kBlocking) {
     for (const int flags : std::vector<int>{0, MSG_PEEK, MSG_TRUNC}) {
         Pending receiving = p.b.start_recv(10, flags);

@@ -210,6 +210,21 @@ CASE_THAT(timeout_set_under_a_receive, kBlocking) {
     p.b.recv(1);
 }
 
+CASE_THAT(send_size_raised_under_a_send, kBlocking) {
+    // The new size is room for who waits already.
+    for (int round = 1; round <= 4; ++round) {
+        p.a.set(SOL_SOCKET, SO_SNDBUF, 4096);
+        const Outcome filled = p.a.fill();
+        Pending sending = p.a.start_send("x", MSG_NOSIGNAL);
+        p.a.set(SOL_SOCKET, SO_SNDBUF, 1 << 17);
+        sending.finish();
+        p.b.quietly("drain", [&](Outcome&) {
+            std::string buffer(static_cast<size_t>(filled.value) + 1, 0);
+            ::recv(p.b.fd(), buffer.data(), buffer.size(), MSG_WAITALL);
+        });
+    }
+}
+
 CASE_THAT(two_receives_at_once, kBlocking) {
     Pending first = p.b.start_recv(1);
     Pending second = p.b.start_recv(1);

@@ -121,6 +121,23 @@ CASE(low_water_nonblocking) {
     p.b.poll(POLLIN);
 }
 
+CASE(low_water_lowered_under_a_wait) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    p.a.send("01234");
+    p.b.await_bytes(5);
+    const auto lower = [&](Pending waiting) {
+        waiting.still_waiting();
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 3);
+        waiting.finish();
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 8);
+    };
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 8);
+    lower(start_wait_for(Selector::kPoll, {{p.b, POLLIN}}));
+    lower(start_wait_for(Selector::kSelect, {{p.b, POLLIN}}));
+    lower(set.start_wait());
+}
+
 CASE_THAT(interrupted, kBlocking) {
     install(p.b, SIGUSR1, 0);
     Pending receiving = p.b.start_recv(10);

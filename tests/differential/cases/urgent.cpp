@@ -62,6 +62,32 @@ CASE(urgent_after_unread_bytes) {
     talk(p);
 }
 
+namespace {
+
+/// Behind the mark lie more bytes than FIONREAD says, and one receive takes them all.
+void urgent_amid_the_hand_over(Pair& p, int exchanges) {
+    p.establish();
+    for (int round = 0; round < exchanges; ++round) {
+        p.a.send("there");
+        p.b.await_bytes(5);
+        p.b.recv(10);
+        p.b.send("back");
+        p.a.await_bytes(4);
+        p.a.recv(10);
+    }
+    p.b.send("abc", MSG_OOB);
+    p.a.await_poll(POLLPRI);
+    p.a.recv(10);
+    p.b.send("more");
+    p.a.await_poll(POLLIN);
+    p.a.recv(10);
+}
+
+}  // namespace
+
+CASE_THAT(urgent_after_an_exchange, kBare) { urgent_amid_the_hand_over(p, 1); }
+CASE_THAT(urgent_after_some_exchanges, kBare) { urgent_amid_the_hand_over(p, 3); }
+
 CASE(urgent_is_not_there) {
     p.b.recv(1, MSG_OOB);
     p.a.send("plain");

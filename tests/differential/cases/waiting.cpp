@@ -11,6 +11,8 @@
 namespace differential {
 
 namespace {
+
+volatile sig_atomic_t signals_taken = 0;
 constexpr Selector kSelectors[] = {Selector::kPoll, Selector::kPpoll, Selector::kSelect, Selector::kPselect};
 constexpr short kEverything =
     POLLIN | POLLPRI | POLLOUT | POLLRDHUP | POLLRDNORM | POLLWRNORM | POLLRDBAND | POLLWRBAND;
@@ -135,6 +137,56 @@ CASE_THAT(both_ends_in_one_poll, kOneProcess) {
     Pending waiting = start_wait_for(Selector::kPoll, {{p.a, POLLIN}});
     p.b.send("y");
     waiting.finish();
+}
+
+CASE(masks_without_a_wait) {
+    // A call that does not wait is ended by a signal as well, if it has nothing to report; an epoll set's is
+    // not.
+    const auto with_pending_signal = [&](const std::string& what,
+                                         const std::function<int(const sigset_t*)>& wait) {
+        p.b.call(what, [&]() -> long {
+            struct sigaction action {};
+            action.sa_handler = [](int) { signals_taken = signals_taken + 1; };
+            sigaction(SIGUSR1, &action, nullptr);
+            sigset_t block;
+            sigset_t before;
+            sigemptyset(&block);
+            sigaddset(&block, SIGUSR1);
+            pthread_sigmask(SIG_BLOCK, &block, &before);
+            signals_taken = 0;
+            pthread_kill(pthread_self(), SIGUSR1);
+            const int result = wait(&before);
+            const int error = errno;
+            p.script.line(format("handlers run: %d", static_cast<int>(signals_taken)));
+            pthread_sigmask(SIG_SETMASK, &before, nullptr);
+            errno = error;
+            return result;
+        });
+    };
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    for (const bool ready : {false, true}) {
+        if (ready) {
+            p.a.send("x");
+            p.b.await_bytes(1);
+        }
+        with_pending_signal("ppoll", [&](const sigset_t* mask) {
+            pollfd entry{p.b.fd(), POLLIN, 0};
+            const timespec none{};
+            return ::ppoll(&entry, 1, &none, mask);
+        });
+        with_pending_signal("pselect", [&](const sigset_t* mask) {
+            fd_set readable;
+            FD_ZERO(&readable);
+            FD_SET(p.b.fd(), &readable);
+            const timespec none{};
+            return ::pselect(p.b.fd() + 1, &readable, nullptr, nullptr, &none, mask);
+        });
+        with_pending_signal("epoll_pwait", [&](const sigset_t* mask) {
+            epoll_event event{};
+            return ::epoll_pwait(set.end().fd(), &event, 1, 0, mask);
+        });
+    }
 }
 
 CASE(masks) {
