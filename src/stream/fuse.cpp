@@ -68,7 +68,7 @@ bool eligible(Stream& stream, int fd) {
         reason = Reason::kOption;
     else if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
         reason = Reason::kLimit;
-    else
+    else if (reason = led_astray(stream, fd); reason == Reason::kNone)
         reason = forbidden(stream, fd);
     if (reason != Reason::kNone)
         refuse(stream, reason);
