@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -85,10 +86,21 @@ uint64_t draw() {
     return state;
 }
 
+/// Messages and receives are also made in the program's name, on its TCP socket, where their errors would be
+/// the program's to see, and an EAGAIN where epoll has just told of bytes is no fault that a kernel makes.
+/// Those on links and netlink sockets are all ours.
+bool ours_alone(long number, long fd) {
+    if (number != SYS_recvfrom && number != SYS_recvmsg && number != SYS_sendmsg)
+        return true;
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    return sys::plain_call(SYS_getsockopt, fd, SOL_SOCKET, SO_DOMAIN, sys::word(&domain), sys::word(&size),
+                           0) == 0 &&
+           (domain == AF_UNIX || domain == AF_NETLINK);
+}
+
 /// What the kernel could say to this call at any time. Not: calls that cannot fail, a close (the descriptor
-/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal, nor sendmsg and the
-/// receives: most are made in the program's name on its own socket, and an EAGAIN where epoll has just told
-/// of bytes is no fault that a kernel makes.
+/// would be gone all the same), a wait in the program's name, whose EINTR needs a signal.
 long plausible(long number, long second, uint64_t choice) {
     const auto one_of = [&](long a, long b, long c) { return choice % 3 == 0 ? a : choice % 3 == 1 ? b : c; };
     switch (number) {
@@ -125,6 +137,11 @@ long plausible(long number, long second, uint64_t choice) {
         return -ENOMEM;
     case SYS_sendto:  // what goes over links and netlink, and what is sent back to the kernel lane
         return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
+    case SYS_sendmsg:  // links: handshakes, with a descriptor or without
+        return one_of(-ENOMEM, -ENOBUFS, -ETOOMANYREFS);
+    case SYS_recvfrom:  // netlink's answers, and bells
+    case SYS_recvmsg:
+        return one_of(-ENOMEM, -ENOBUFS, -ENOMEM);
     case SYS_nanosleep:
     case SYS_read:
     case SYS_pread64:
@@ -136,7 +153,9 @@ long plausible(long number, long second, uint64_t choice) {
 
 }  // namespace
 
-long sys::injected_error(long number, long second) {
+long sys::injected_error(long number, long first, long second) {
+    if (!ours_alone(number, first))
+        return 0;
     if (const long error = ordered(number, second); error != 0)
         return error;
     if (rate == 0 || draw() % rate != 0)

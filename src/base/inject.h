@@ -8,8 +8,8 @@
 namespace loopfast {
 
 /// The next `count` calls of this number fail with `error`, after `after` more of them have been made. For
-/// epoll_ctl and fcntl only those with this second argument, if one is given. One such order at a time; in
-/// all threads.
+/// epoll_ctl and fcntl only those with this second argument, if one is given; of receives and sendmsg only
+/// those on links and netlink sockets. One such order at a time; in all threads.
 void inject_fault(long number, int error, int count = 1, int after = 0, long second = -1);
 /// Instead of failing, such a call is made after `act` has run in its thread: what another thread or process
 /// may do at just this moment.

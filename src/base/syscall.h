@@ -22,16 +22,14 @@ namespace loopfast::sys {
 /// with now, or 0. See base/inject.cpp. Not at the front door, whose calls are the program's own. The
 /// namespace keeps the two kinds apart.
 inline namespace injecting {
-long injected_error(long number, long second);
+long injected_error(long number, long first, long second);
 #else
 inline namespace plain {
-constexpr long injected_error(long, long) { return 0; }
+constexpr long injected_error(long, long, long) { return 0; }
 #endif
 
 #if defined(__x86_64__)
-inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
-    if (const long error = injected_error(number, b); error != 0)
-        return error;
+inline long plain_call(long number, long a, long b, long c, long d, long e, long f) {
     long result;
     register long r10 asm("r10") = d;
     register long r8 asm("r8") = e;
@@ -43,9 +41,7 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
     return result;
 }
 #elif defined(__aarch64__)
-inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
-    if (const long error = injected_error(number, b); error != 0)
-        return error;
+inline long plain_call(long number, long a, long b, long c, long d, long e, long f) {
     register long x8 asm("x8") = number;
     register long x0 asm("x0") = a;
     register long x1 asm("x1") = b;
@@ -59,6 +55,12 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 #else
 #error "loopfast runs on x86-64 and arm64"
 #endif
+
+inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
+    if (const long error = injected_error(number, a, b); error != 0)
+        return error;
+    return plain_call(number, a, b, c, d, e, f);
+}
 
 template <typename T> long word(T* pointer) { return reinterpret_cast<long>(pointer); }
 

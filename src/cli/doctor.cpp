@@ -24,6 +24,7 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -140,12 +141,38 @@ private:
         if (prlimit(options_.pid.value_or(0), RLIMIT_NOFILE, nullptr, &files) != 0)
             return note("descriptors", fmt::format("the limit cannot be read: {}", strerror(errno)), "");
         const auto text = fmt::format("limit {} (hard {})", files.rlim_cur, files.rlim_max);
-        // One hidden descriptor for each fused connection, above the soft limit where there is room.
-        if (files.rlim_max != RLIM_INFINITY && files.rlim_max < files.rlim_cur + 256)
-            note("descriptors", text + ": no room above the program's own numbers for hidden ones",
-                 "A quarter of the numbers is used then; raise the hard limit (LimitNOFILE=1024:65536).");
-        else
-            good("descriptors", text);
+        // One hidden descriptor for each fused connection, above the soft limit where there is room; else out
+        // of the last quarter of the program's own (base/hidden.cpp).
+        constexpr rlim_t kRoom = 65536;
+        const rlim_t base = std::min(files.rlim_cur, kRoom);
+        if (files.rlim_cur >= base + kRoom || files.rlim_max >= base + kRoom || may_raise_limits())
+            return good("descriptors", text);
+        const auto advice =
+            fmt::format("Raise the hard limit for more (LimitNOFILE={}:{}).", files.rlim_cur, base + kRoom);
+        if (files.rlim_max > files.rlim_cur)
+            return note("descriptors",
+                        fmt::format("{}: at most {} connections of a process can be fused, more stay on the "
+                                    "kernel lane (limit)",
+                                    text, files.rlim_max - base),
+                        advice);
+        note("descriptors",
+             fmt::format(
+                 "{}: each fused connection takes one of the program's own numbers. At most {} of a "
+                 "process can be fused, more stay on the kernel lane (limit), and the program can then "
+                 "open {} descriptors instead of {}",
+                 text, base / 4, files.rlim_cur - base / 4, files.rlim_cur),
+             advice);
+    }
+
+    /// Whether the process may raise its hard limits, as the library then does: CAP_SYS_RESOURCE in the first
+    /// user namespace.
+    bool may_raise_limits() const {
+        constexpr uint64_t kSysResource = uint64_t{1} << 24;
+        std::ifstream map(process_ + "/uid_map");
+        std::string ids;
+        getline(map, ids);
+        return (strtoull(status_of("CapEff").c_str(), nullptr, 16) & kSysResource) != 0 &&
+               ids.find("4294967295") != std::string::npos;
     }
 
     void seccomp() {
@@ -323,7 +350,9 @@ private:
                      "accept`, without a counter), or limit it to other devices or to new connections.";
             break;
         case Kind::kTrafficControl:
-            advice = "`tc qdisc show dev lo`, `tc filter show dev lo ingress`, `bpftool net` show it.";
+            advice = objection.text == std::string_view("device: lo is down")
+                         ? "`ip link set lo up`: until then no packet goes through it."
+                         : "`tc qdisc show dev lo`, `tc filter show dev lo ingress`, `bpftool net` show it.";
             break;
         case Kind::kXdp:
             advice = "`ip link show lo` and `bpftool net` show it.";

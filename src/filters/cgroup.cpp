@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 
 #include <initializer_list>
@@ -39,6 +40,25 @@ Sight inspect_cgroup(int directory, const char* name, Findings& findings) {
             return Sight::kNotThere;
     }
     return Sight::kSeen;
+}
+
+uint64_t number_of_cgroup(int directory) {
+    // A group's number is its directory's.
+    struct stat status {};
+    return sys::call(SYS_fstat, directory, sys::word(&status)) == 0 ? status.st_ino : 0;
+}
+
+int open_cgroup(int directory, uint64_t number) {
+    constexpr int kKernfs = 0xfe;  // the type of such a handle: FILEID_KERNFS
+    struct {
+        unsigned bytes = sizeof(uint64_t);
+        int type = kKernfs;
+        uint64_t number;
+    } handle;
+    static_assert(sizeof handle == 16);
+    handle.number = number;
+    return static_cast<int>(
+        sys::call(SYS_open_by_handle_at, directory, sys::word(&handle), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 int open_own_cgroup(char* path, unsigned size) {

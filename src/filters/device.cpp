@@ -2,9 +2,11 @@
 // these to everybody, but for tcx.
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 
@@ -23,6 +25,16 @@ constexpr int kLo = 1;  // the kernel gives lo this number, in every namespace
 // Newer than the headers of Debian 12.
 constexpr uint32_t kTcxIngress = 46;
 constexpr uint32_t kTcxEgress = 47;
+
+template <typename Visit> long ask_about_lo(Visit visit) {
+    Netlink netlink(NETLINK_ROUTE);
+    ifinfomsg body{};
+    body.ifi_index = kLo;
+    Request request(RTM_GETLINK, 0, &body, sizeof body);
+    const uint32_t wanted = RTEXT_FILTER_SKIP_STATS;
+    request.put(IFLA_EXT_MASK, &wanted, sizeof wanted);
+    return netlink.ask(request, visit);
+}
 
 /// The classifiers below one parent.
 long ask_filters(uint32_t parent, const char* where, Findings& findings) {
@@ -96,14 +108,21 @@ Sight inspect_traffic_control(Findings& findings) {
     return Sight::kSeen;
 }
 
+LoName name_of_lo(Findings& findings) {
+    LoName name;
+    findings.unanswered(ask_about_lo([&](const Answer& answer) {
+        const Attribute found = answer.attributes<ifinfomsg>().find(IFLA_IFNAME);
+        memset(name.text, 0, sizeof name.text);
+        snprintf(name.text, sizeof name.text, "%s", found.text());
+    }));
+    return name;
+}
+
 Sight inspect_lo_programs(Findings& findings, bool privileged) {
-    Netlink netlink(NETLINK_ROUTE);
-    ifinfomsg body{};
-    body.ifi_index = kLo;
-    Request request(RTM_GETLINK, 0, &body, sizeof body);
-    const uint32_t wanted = RTEXT_FILTER_SKIP_STATS;
-    request.put(IFLA_EXT_MASK, &wanted, sizeof wanted);
-    const long result = netlink.ask(request, [&](const Answer& answer) {
+    const long result = ask_about_lo([&](const Answer& answer) {
+        // What the kernel lane has under way waits until lo is up again, or for ever.
+        if (answer.has<ifinfomsg>() && (answer.header<ifinfomsg>().ifi_flags & IFF_UP) == 0)
+            findings.add(Kind::kTrafficControl, "device: lo is down");
         const Attributes xdp(answer.attributes<ifinfomsg>().find(IFLA_XDP));
         const Attribute attached = xdp.find(IFLA_XDP_ATTACHED);
         if (attached.size != 0 && attached.data[0] != XDP_ATTACHED_NONE)

@@ -87,6 +87,15 @@ Sight inspect_ipsec(Findings& findings) {
         findings.add(Kind::kIpsec, "IPsec: policy %u (%s, %s)", policy.index,
                      policy.dir == XFRM_POLICY_IN ? "in" : "out", family == AF_INET ? "IPv4" : "IPv6");
     };
+    // What no policy matches may be blocked as well. A kernel that knows no such default says EINVAL.
+    const xfrm_userpolicy_default nothing{};
+    Request by_default(XFRM_MSG_GETDEFAULT, 0, &nothing, sizeof nothing);
+    findings.unanswered(netlink.ask(by_default, [&](const Answer& answer) {
+        const auto found = answer.header<xfrm_userpolicy_default>();
+        if (found.in == XFRM_USERPOLICY_BLOCK || found.out == XFRM_USERPOLICY_BLOCK)
+            findings.add(Kind::kIpsec, "IPsec: what no policy allows is blocked (%s)",
+                         found.in == XFRM_USERPOLICY_BLOCK ? "in" : "out");
+    }));
     const long result = netlink.ask(request, one);
     if (result == -EPERM || result == -EACCES)
         return Sight::kNotPermitted;

@@ -103,12 +103,12 @@ Match judge_rule(const unsigned char* blob, size_t size, size_t offset, const ty
 
 template <typename Family>
 void judge_table(const char* table, const unsigned char* blob, size_t size, const typename Family::Info& info,
-                 Findings& findings) {
+                 const LoName& lo, Findings& findings) {
     for (uint32_t hook = 0; hook < NF_INET_NUMHOOKS; ++hook) {
         if ((info.valid_hooks & 1U << hook) == 0 || hook == NF_INET_FORWARD)
             continue;
         // The raw table comes before connection tracking.
-        const Place place{static_cast<Hook>(hook), Family::kV6, strcmp(table, "raw") != 0};
+        const Place place{static_cast<Hook>(hook), Family::kV6, strcmp(table, "raw") != 0, lo};
         size_t offset = info.hook_entry[hook];
         for (uint32_t number = 1; offset < info.underflow[hook]; ++number) {
             const auto* const entry = at<typename Family::Entry>(blob, size, offset);
@@ -133,7 +133,7 @@ void judge_table(const char* table, const unsigned char* blob, size_t size, cons
 }
 
 /// @return 0, or -errno: -EAGAIN when the table was changed between the two questions.
-template <typename Family> long ask_table(int fd, const char* table, Findings& findings) {
+template <typename Family> long ask_table(int fd, const char* table, const LoName& lo, Findings& findings) {
     typename Family::Info info{};
     snprintf(info.name, sizeof info.name, "%.31s", table);
     socklen_t length = sizeof info;
@@ -151,12 +151,12 @@ template <typename Family> long ask_table(int fd, const char* table, Findings& f
     result = sys::getsockopt(fd, Family::kLevel, Family::kGetEntries, entries, &length);
     if (result == 0)
         judge_table<Family>(table, reinterpret_cast<const unsigned char*>(entries->entrytable), info.size,
-                            info, findings);
+                            info, lo, findings);
     sys::munmap(memory, all);
     return result;
 }
 
-template <typename Family> Sight ask_family(Findings& findings) {
+template <typename Family> Sight ask_family(const LoName& lo, Findings& findings) {
     // A question about a table that nobody has used would make it. These are the ones that there are.
     char names[512] = {};
     const long file = sys::call(SYS_openat, AT_FDCWD, sys::word(Family::kNames), O_RDONLY | O_CLOEXEC);
@@ -179,7 +179,7 @@ template <typename Family> Sight ask_family(Findings& findings) {
             continue;
         long result = -EAGAIN;
         for (int attempt = 0; attempt < 5 && result == -EAGAIN; ++attempt)
-            result = ask_table<Family>(fd, name, findings);
+            result = ask_table<Family>(fd, name, lo, findings);
         if (result == -EPERM)
             sight = Sight::kNotPermitted;
         else if (result < 0 && result != -ENOENT && !findings.unanswered(result))  // ENOENT: gone meanwhile
@@ -192,9 +192,9 @@ template <typename Family> Sight ask_family(Findings& findings) {
 
 }  // namespace
 
-Sight inspect_iptables(Findings& findings) {
-    const Sight v4 = ask_family<V4>(findings);
-    const Sight v6 = ask_family<V6>(findings);
+Sight inspect_iptables(Findings& findings, const LoName& lo) {
+    const Sight v4 = ask_family<V4>(lo, findings);
+    const Sight v6 = ask_family<V6>(lo, findings);
     return v4 == Sight::kNotPermitted || v6 == Sight::kNotPermitted ? Sight::kNotPermitted
            : v4 == Sight::kNotThere && v6 == Sight::kNotThere       ? Sight::kNotThere
                                                                     : Sight::kSeen;

@@ -54,7 +54,7 @@ enum class Outcome : uint8_t {
 
 class BaseChain {
 public:
-    BaseChain(const char* table, const char* chain, uint8_t family, Place place, Findings& findings)
+    BaseChain(const char* table, const char* chain, uint8_t family, const Place& place, Findings& findings)
         : table_(table), chain_(chain), family_(family), place_(place), findings_(findings) {}
 
     void judge(bool drops) {
@@ -196,7 +196,7 @@ private:
             rule.match = both(rule.match, Match::kMaybe);
         } else if (is("byteorder") || is("fib") || is("rt") || is("socket") || is("hash") || is("numgen") ||
                    is("osf") || is("tunnel") || is("xfrm") ||
-                   (is("exthdr") && data.find(NFTA_EXTHDR_SREG).size == 0)) {
+                   (is("exthdr") && data.find(NFTA_EXTHDR_DREG).size != 0)) {
             // They load a register, or break off the rule.
             rule.registers.forget();
             rule.match = both(rule.match, Match::kMaybe);
@@ -339,6 +339,26 @@ private:
         }
     }
 
+    /// What an element does by itself to the packet that it is found for: it may count, or have a quota. Of a
+    /// limit it is only known that it may not let the packet match.
+    Outcome judge_element(const Rule& rule, const Attributes& element, Match& match) {
+        const auto one = [&](const Attributes& expression) {
+            const Attribute name = expression.find(NFTA_EXPR_NAME);
+            if (!name.is("limit") && !name.is("connlimit"))
+                return object(rule, name.text());
+            match = both(match, Match::kMaybe);
+            return Outcome::kGoesOn;
+        };
+        const Attribute only = element.find(NFTA_SET_ELEM_EXPR);
+        if (only.size != 0)
+            return one(Attributes(only));
+        Attributes list(element.find(NFTA_SET_ELEM_EXPRESSIONS));
+        Outcome outcome = Outcome::kGoesOn;
+        for (Attribute expression; outcome == Outcome::kGoesOn && list.next(expression);)
+            outcome = one(Attributes(expression));
+        return outcome;
+    }
+
     /// A set, or a map from values to values or verdicts.
     Outcome look_up(Rule& rule, const Attributes& data) {
         char set[kName];
@@ -356,6 +376,9 @@ private:
         long result = netlink.ask(about, [&](const Answer& answer) {
             flags = answer.attributes<nfgenmsg>().find(NFTA_SET_FLAGS).be32();
         });
+        // Elements that packets add may count from then on, and nobody is told when one comes.
+        if (result == 0 && (flags & NFT_SET_EVAL) != 0)
+            return object(rule, "dynamic set");
         // Packets themselves, or time, change the contents of some.
         const bool exact =
             (flags & (NFT_SET_INTERVAL | NFT_SET_TIMEOUT | NFT_SET_EVAL | NFT_SET_CONCAT)) == 0;
@@ -367,9 +390,12 @@ private:
         elements.put(NFTA_SET_ELEM_LIST_SET, set);
         const auto one = [&](const Attributes& element) {
             const Attribute key = Attributes(element.find(NFTA_SET_ELEM_KEY)).find(NFTA_DATA_VALUE);
-            const Match match =
+            Match match =
                 !exact || key.size == 0 ? Match::kMaybe : rule.registers.equal(at, key.data, key.size);
             if (match == Match::kNever || found == Match::kAlways || outcome != Outcome::kGoesOn)
+                return;
+            outcome = judge_element(rule, element, match);
+            if (outcome != Outcome::kGoesOn)
                 return;
             found = match > found ? match : found;
             const Attributes value(element.find(NFTA_SET_ELEM_DATA));
@@ -413,20 +439,20 @@ bool dormant(uint8_t family, const char* table, Findings& findings) {
 }
 
 /// Whether a chain of one or more devices has lo among them; one that names none in a way known here may.
-bool on_lo(const Attributes& hook) {
+bool on_lo(const Attributes& hook, const LoName& lo) {
     const Attribute device = hook.find(NFTA_HOOK_DEV);
     if (device.size != 0)
-        return device.is("lo");
+        return device.is(lo.text);
     const Attribute several = hook.find(NFTA_HOOK_DEVS);
     Attributes list(several);
     bool any = false;
     for (Attribute one; list.next(one); any = true)
-        if (one.type != NFTA_DEVICE_NAME || one.is("lo"))
+        if (one.type != NFTA_DEVICE_NAME || one.is(lo.text))
             return true;
     return !any;
 }
 
-void judge_chain(const Attributes& chain, uint8_t family, Findings& findings) {
+void judge_chain(const Attributes& chain, uint8_t family, const LoName& lo, Findings& findings) {
     const Attribute hook = chain.find(NFTA_CHAIN_HOOK);
     if (hook.size == 0)
         return;  // not a base chain
@@ -439,7 +465,7 @@ void judge_chain(const Attributes& chain, uint8_t family, Findings& findings) {
         family != NFPROTO_NETDEV)
         return;
     // A packet of lo is never forwarded; a NAT chain sees the first packet of a connection only.
-    if (of_device ? !on_lo(place) : number == NF_INET_FORWARD || chain.find(NFTA_CHAIN_TYPE).is("nat"))
+    if (of_device ? !on_lo(place, lo) : number == NF_INET_FORWARD || chain.find(NFTA_CHAIN_TYPE).is("nat"))
         return;
     if (dormant(family, table, findings))
         return;
@@ -454,14 +480,14 @@ void judge_chain(const Attributes& chain, uint8_t family, Findings& findings) {
         if ((family == NFPROTO_IPV4 && v6) || (family == NFPROTO_IPV6 && !v6) || findings.count != before)
             continue;
         BaseChain(table, chain.find(NFTA_CHAIN_NAME).text(), family,
-                  Place{where, v6, !of_device && priority > kTrackingPriority}, findings)
+                  Place{where, v6, !of_device && priority > kTrackingPriority, lo}, findings)
             .judge(drops);
     }
 }
 
 }  // namespace
 
-Sight inspect_nftables(Findings& findings) {
+Sight inspect_nftables(Findings& findings, const LoName& lo) {
     constexpr int kAttempts = 5;  // a dump that is overtaken by a change begins again
     for (int attempt = 0;; ++attempt) {
         Netlink netlink(NETLINK_NETFILTER);
@@ -469,7 +495,7 @@ Sight inspect_nftables(Findings& findings) {
         Findings found;
         const long result = netlink.ask(request, [&](const Answer& answer) {
             if (answer.type == message(NFT_MSG_NEWCHAIN))
-                judge_chain(answer.attributes<nfgenmsg>(), answer.header<nfgenmsg>().nfgen_family, found);
+                judge_chain(answer.attributes<nfgenmsg>(), answer.header<nfgenmsg>().nfgen_family, lo, found);
         });
         if (result == -EINTR && attempt < kAttempts)
             continue;
@@ -485,15 +511,17 @@ Sight inspect_nftables(Findings& findings) {
     }
 }
 
-uint64_t nftables_generation(Findings& findings) {
+Sight nftables_generation(Findings& findings, uint64_t& generation) {
     Netlink netlink(NETLINK_NETFILTER);
     Request request = request_for(NFT_MSG_GETGEN, 0, NFPROTO_UNSPEC);
-    uint64_t generation = 0;
+    generation = 0;
     const long result = netlink.ask(request, [&](const Answer& answer) {
         generation = uint64_t{1} << 32 | answer.attributes<nfgenmsg>().find(NFTA_GEN_ID).be32();
     });
     findings.unanswered(result);
-    return result == 0 ? generation : 0;
+    return result == 0                             ? Sight::kSeen
+           : result == -EPERM || result == -EACCES ? Sight::kNotPermitted
+                                                   : Sight::kNotThere;
 }
 
 }  // namespace loopfast

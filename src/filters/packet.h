@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "filters/inspect.h"
+
 namespace loopfast {
 
 enum class Match : uint8_t { kNever, kMaybe, kAlways };
@@ -30,15 +32,15 @@ struct Place {
     Hook hook;
     bool v6;
     bool tracked;  ///< connection tracking has seen the packet before
+    const LoName& lo = kLoUsually;
 
     bool incoming() const {
         return hook == Hook::kPrerouting || hook == Hook::kInput || hook == Hook::kIngress;
     }
     /// As the kernel compares them: 16 bytes, all zero where there is no device.
-    const char* in_name() const { return incoming() ? kLoName : kNoName; }
-    const char* out_name() const { return incoming() ? kNoName : kLoName; }
+    const char* in_name() const { return incoming() ? lo.text : kNoName; }
+    const char* out_name() const { return incoming() ? kNoName : lo.text; }
 
-    static constexpr char kLoName[16] = "lo";
     static constexpr char kNoName[16] = "";
 };
 

@@ -42,6 +42,8 @@ constexpr int64_t kPoll = 50 * kMillisecond;
 constexpr int64_t kOneIn = 100;
 /// But it is never put off for longer, whatever it costs.
 constexpr int64_t kMostBetween = 500 * kMillisecond;
+/// The place of nftables among the subjects.
+constexpr size_t kRules = 1;
 /// After a look for which memory or descriptors did not suffice; and how long the one before it holds.
 constexpr int64_t kAgain = 20 * kMillisecond;
 constexpr int64_t kMostIncomplete = 2'000 * kMillisecond;
@@ -79,6 +81,11 @@ std::string cgroup_root() {
         if (statfs(path, &system) == 0 && system.f_type == CGROUP2_SUPER_MAGIC)
             return path;
     }
+    // Mounted elsewhere: device, place, type, ...
+    std::ifstream mounts("/proc/self/mounts");
+    for (std::string device, place, type, rest; mounts >> device >> place >> type && getline(mounts, rest);)
+        if (type == "cgroup2")
+            return place;
     return "";
 }
 
@@ -153,6 +160,9 @@ void Watcher::look(const std::vector<pollfd>& events) {
         // Before the question: what changes after it notifies again.
         if (notified)
             drain(subject.notifier);
+        // Rules name lo, and it may have got another name.
+        if (notified && subject.kind == Kind::kXdp)
+            subjects_[kRules].due = 0;
         if (notified || now >= subject.due)
             ask(subject);
     }
@@ -215,8 +225,8 @@ Sight Watcher::ask_captures(Findings& findings) {
     return Sight::kNotPermitted;
 }
 
-Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings); }
-Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings); }
+Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings, name_of_lo(findings)); }
+Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings, name_of_lo(findings)); }
 Sight Watcher::ask_traffic_control(Findings& findings) { return inspect_traffic_control(findings); }
 Sight Watcher::ask_programs(Findings& findings) {
     inspect_raw_sockets(findings);

@@ -43,6 +43,8 @@ constexpr int64_t kStopped = 3'000 * kMillisecond;
 /// One thread looks at a time, and a signal handler on top of it does not.
 std::atomic<uint32_t> looking{0};
 std::atomic<bool> looked{false};
+/// There is more to look at than the last time.
+std::atomic<bool> look_at_once{false};
 
 // What belongs to who looks.
 std::atomic<uint64_t> the_namespace{0};  ///< cookie of the one that is looked at
@@ -59,8 +61,15 @@ int64_t last_quick = 0;
 int64_t last_full = 0;
 int64_t full_cost = 0;
 uint64_t rules_generation = 0;
+LoName rules_lo;
 Findings rules_found;
 Findings full_found;
+
+/// The group of this process, where it could be looked at, else 0; and those of sockets that were made in
+/// others. Written and read by whoever judges a stream, so they only ever go from 0 to a number.
+std::atomic<uint64_t> own_cgroup{0};
+constexpr uint32_t kMostOtherCgroups = 8;
+std::atomic<uint64_t> other_cgroups[kMostOtherCgroups];
 
 // What it found, for everybody; changed before own_word is.
 std::atomic<uint32_t> own_reason{0};
@@ -99,35 +108,63 @@ void publish(const Findings& findings, bool sight) {
 
 void see(Sight sight, bool& all) { all = all && sight != Sight::kNotPermitted; }
 
+/// Our own group, and those others in which sockets were made that we have.
+Sight look_at_cgroups(Findings& findings) {
+    char path[512];
+    const int own = open_own_cgroup(path, sizeof path);
+    if (own < 0) {
+        findings.unanswered(own);
+        return Sight::kSeen;
+    }
+    Sight sight = inspect_cgroup(own, path, findings);
+    own_cgroup.store(sight == Sight::kSeen ? number_of_cgroup(own) : 0, std::memory_order_relaxed);
+    for (const auto& one : other_cgroups) {
+        const uint64_t number = one.load(std::memory_order_relaxed);
+        if (number == 0 || sight != Sight::kSeen)
+            break;
+        const int other = open_cgroup(own, number);
+        if (other >= 0) {
+            snprintf(path, sizeof path, "group %llu, where the socket was made",
+                     static_cast<unsigned long long>(number));
+            sight = inspect_cgroup(other, path, findings);
+            sys::close(other);
+        } else if (other == -EPERM || other == -EACCES) {
+            sight = Sight::kNotPermitted;
+        } else if (!findings.unanswered(other)) {
+            // One that was removed keeps its programs as long as it has sockets.
+            findings.add(Kind::kCgroup, "cgroup: group %llu, where the socket was made, cannot be looked at",
+                         static_cast<unsigned long long>(number));
+        }
+    }
+    return sight;
+}
+
 /// What costs more than one read. @return whether all of it could be seen.
 bool look_at_everything(Findings& findings) {
     bool all = true;
     inspect_raw_sockets(findings);
     see(inspect_traffic_control(findings), all);
     // The number of the rules' generation is one question, and also tells whether we may ask.
-    const uint64_t generation = nftables_generation(findings);
-    see(inspect_lo_programs(findings, generation != 0), all);
-    if (generation == 0) {
+    uint64_t generation = 0;
+    const bool permitted = nftables_generation(findings, generation) != Sight::kNotPermitted;
+    see(inspect_lo_programs(findings, permitted), all);
+    if (!permitted) {
         rules_found.clear();
         rules_generation = 0;
         return false;
     }
-    if (generation != rules_generation) {
+    const LoName lo = name_of_lo(findings);
+    if (generation == 0 || generation != rules_generation ||
+        memcmp(rules_lo.text, lo.text, sizeof lo.text) != 0) {
         rules_found.clear();
-        see(inspect_nftables(rules_found), all);
+        see(inspect_nftables(rules_found, lo), all);
         rules_generation = all && !rules_found.incomplete ? generation : 0;
+        rules_lo = lo;
     }
     findings.append(rules_found);
-    see(inspect_iptables(findings), all);
+    see(inspect_iptables(findings, lo), all);
     see(inspect_ipsec(findings), all);
-    char path[512];
-    const int group = open_own_cgroup(path, sizeof path);
-    if (group >= 0) {
-        see(inspect_cgroup(group, path, findings), all);
-        sys::close(group);
-    } else {
-        findings.unanswered(group);
-    }
+    see(look_at_cgroups(findings), all);
     return all;
 }
 
@@ -138,7 +175,8 @@ void look_by_ourselves(bool fusing) {
     int64_t between_full = wanted < least ? least : wanted > kMostBetween ? kMostBetween : wanted;
     if (undecided.load(std::memory_order_relaxed) && between_full > kBetweenAttempts)
         between_full = kBetweenAttempts;
-    const bool full = last_full == 0 || now - last_full >= between_full;
+    const bool full = last_full == 0 || now - last_full >= between_full ||
+                      look_at_once.exchange(false, std::memory_order_relaxed);
     if (!full && now - last_quick < (fusing ? kBetweenFusing : kBetween))
         return;
     Findings findings;
@@ -266,6 +304,22 @@ void look_from(uint64_t namespace_cookie) {
     looking.store(0, std::memory_order_release);
 }
 
+/// Of a stream whose socket was made in this group: it is to be looked at. @return false if there are too
+/// many.
+bool look_at_cgroup_too(uint64_t number, bool& added) {
+    added = false;
+    if (number == own_cgroup.load(std::memory_order_relaxed))
+        return true;
+    for (auto& one : other_cgroups) {
+        uint64_t there = 0;
+        if (one.compare_exchange_strong(there, number, std::memory_order_relaxed))
+            added = true;
+        if (added || there == number)
+            return true;
+    }
+    return false;
+}
+
 /// The first look of all may be another thread's, and under way.
 void wait_for_first_look() {
     for (int round = 0; round < 200 && !looked.load(std::memory_order_acquire) &&
@@ -305,6 +359,18 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
             return {state.objects ? reason_of(state.objection.kind) : Reason::kNone,
                     state.objects ? remember_objection(state.objection.text) : 0, state.word};
         }
+        if (cgroup != 0 && own_cgroup.load(std::memory_order_relaxed) != 0) {
+            bool added;
+            if (!look_at_cgroup_too(cgroup, added))
+                return {Reason::kFilter,
+                        remember_objection("cgroup: sockets of more groups than are looked at"),
+                        own_word.load(std::memory_order_acquire)};
+            if (added) {
+                look_at_once.store(true, std::memory_order_relaxed);
+                look(true);
+                continue;
+            }
+        }
         const uint64_t now = own_word.load(std::memory_order_acquire);
         if (fresh && undecided.load(std::memory_order_relaxed) &&
             own_reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kNone))
@@ -324,7 +390,9 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
 
 bool cgroups_matter() {
     const std::atomic<uint64_t>* const where = word.load(std::memory_order_acquire);
-    return where != &own_word && reinterpret_cast<const GuardPage*>(where)->cgroup_count != 0;
+    if (where == &own_word)
+        return own_cgroup.load(std::memory_order_relaxed) != 0;
+    return reinterpret_cast<const GuardPage*>(where)->cgroup_count != 0;
 }
 
 const ObjectionTexts& objection_texts() { return texts; }

@@ -50,7 +50,8 @@ inline void look_if_due() {
 /// a connection is about to be fused.
 Judgement judge(int fd, uint64_t cgroup, bool fresh);
 
-/// True when it depends on the socket's control group, which is a question to the kernel to find out.
+/// True when it depends on the socket's control group, which is a question to the kernel to find out. Known
+/// after a judgement.
 bool cgroups_matter();
 
 /// What objections were met lately, for `loopfast status`: it reads these texts out of the process.

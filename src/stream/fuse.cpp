@@ -48,28 +48,35 @@ bool connected(Stream& stream, int fd) {
     return true;
 }
 
-bool is_tcp(int fd) {
+Reason not_tcp(int fd) {
     int protocol = 0;
     socklen_t size = sizeof protocol;
-    return sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
+    const int result = sys::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size);
+    if (result == -ENOMEM || result == -ENOBUFS)
+        return Reason::kLimit;
+    return result == 0 && protocol == IPPROTO_TCP ? Reason::kNone : Reason::kNotTcp;
 }
 
-/// Whether this connection may be fused at all, as far as this end can tell by itself.
-bool eligible(Stream& stream, int fd) {
+/// kNone if this connection may be fused, as far as this end can tell by itself.
+Reason objection_to(Stream& stream, int fd) {
     const SharedHalf& shared = *stream.shared;
-    Reason reason = Reason::kNone;
     if (setups_forbidden())
-        reason = Reason::kRestricted;
-    else if (!is_tcp(fd))
-        reason = Reason::kNotTcp;
-    else if (!is_local(shared.local, shared.remote) || shared.local == shared.remote)
-        reason = Reason::kNotLocal;
-    else if (needs_kernel(fd))
-        reason = Reason::kOption;
-    else if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
-        reason = Reason::kLimit;
-    else
-        reason = forbidden(stream, fd);
+        return Reason::kRestricted;
+    if (const Reason reason = not_tcp(fd); reason != Reason::kNone)
+        return reason;
+    if (!is_local(shared.local, shared.remote) || shared.local == shared.remote)
+        return Reason::kNotLocal;
+    if (needs_kernel(fd))
+        return Reason::kOption;
+    if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
+        return Reason::kLimit;
+    if (const Reason reason = led_astray(stream, fd); reason != Reason::kNone)
+        return reason;
+    return forbidden(stream, fd);
+}
+
+bool eligible(Stream& stream, int fd) {
+    const Reason reason = objection_to(stream, fd);
     if (reason != Reason::kNone)
         refuse(stream, reason);
     return reason == Reason::kNone;

@@ -3,16 +3,26 @@
 //
 // A verdict that forbids is for the connection's lifetime: it goes on over the kernel lane when the rule is
 // gone as well. New connections are judged anew.
+#include <sys/socket.h>
+
+#include "base/syscall.h"
 #include "filters/inspect.h"
 #include "link/identity.h"
+#include "policy/policy.h"
 #include "stream/stream.h"
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
 
 namespace loopfast {
 
 namespace {
 
 Judgement judge_stream(Stream& stream, int fd, bool fresh) {
-    if (stream.cgroup == 0 && cgroups_matter()) {
+    // The look comes first: it tells whether the group matters, and the first one of all finds the guard.
+    const Judgement judgement = judge(fd, stream.cgroup, fresh);
+    if (stream.cgroup == 0 && judgement.reason == Reason::kNone && cgroups_matter()) {
         SocketFacts facts{};
         const SharedHalf& shared = *stream.shared;
         bool told = false;
@@ -22,16 +32,47 @@ Judgement judge_stream(Stream& stream, int fd, bool fresh) {
             told = look_up_socket(shared.local, shared.remote, facts);
         if (!told)
             return {Reason::kLimit, remember_objection("the control group of the socket is not told"), 0};
+        // Where the kernel does not tell groups it has none that is not the program's own.
+        if (facts.cgroup == 0)
+            return judgement;
         stream.cgroup = facts.cgroup;
+        return judge(fd, stream.cgroup, fresh);
     }
-    return judge(fd, stream.cgroup, fresh);
+    return judgement;
 }
 
 void note(Stream& stream, const Judgement& judgement) {
     stream.shared->objection.store(judgement.text, std::memory_order_relaxed);
 }
 
+uint32_t option(int fd, int name) {
+    uint32_t value = 0;
+    socklen_t size = sizeof value;
+    return sys::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
+}
+
 }  // namespace
+
+Reason led_astray(const Stream& stream, int fd) {
+    const Endpoint& local = stream.shared->local;
+    const Endpoint& remote = stream.shared->remote;
+    // 127.0.0.0/8 and ::1 do not leave through any other device.
+    if (is_loopback(local) && is_loopback(remote))
+        return Reason::kNone;
+    const uint32_t device = option(fd, SO_BINDTOIFINDEX);
+    switch (way_between({local.family, local.ip, remote.ip, local.port, remote.port, option(fd, SO_MARK),
+                         device != 0 ? device : remote.scope})) {
+    case Way::kLo:
+        return Reason::kNone;
+    case Way::kElsewhere:
+        return Reason::kNotLocal;
+    case Way::kNotNow:
+        return Reason::kLimit;
+    case Way::kUntold:
+        break;
+    }
+    return assume_strict() ? Reason::kPolicy : Reason::kNone;
+}
 
 void note_socket_filter(Stream& stream) {
     stream.shared->objection.store(remember_objection("socket-filter: the socket has a filter of its own"),

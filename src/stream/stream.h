@@ -350,6 +350,8 @@ bool leave(Stream& stream, int fd, Reason reason);
 void note_socket_filter(Stream& stream);
 /// Before the connection is fused: what forbids it, if anything does.
 Reason forbidden(Stream& stream, int fd);
+/// kNone, unless what this end sends takes another way than through lo, although its peer is on this host.
+Reason led_astray(const Stream& stream, int fd);
 /// The verdict may be another one than when the stream was judged: leaves the ring if something forbids it.
 void reconsider(Stream& stream, int fd);
 /// On the data path, before bytes go into the ring or come out of it.

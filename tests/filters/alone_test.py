@@ -3,20 +3,37 @@ to lo, and the configuration says what is taken for granted of the rest."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import bpf
 from common import (Case, HEADERS, NOBODY, Pair, captured, clean, load_rules, main, nft_counted, payload, run, status,
-                    until, works)
+                    unified_groups, until, works)
 
 MUCH = 1_000_000
 #: Captures every 50 ms of activity, the rest every 200 ms or more rarely, the longer it takes; with a margin.
 QUICK = 0.4
 FULL = 1.5
 RULES = "table inet t { chain c { type filter hook input priority 0; counter; }; }"
+
+
+#: Runs a program for which there is no NETLINK_NETFILTER, as in a kernel without nftables.
+NO_NETFILTER_SOCKETS = """
+import ctypes, os, platform, struct, sys
+load, equal, answer = 0x20, 0x15, 0x06
+code = [(load, 0, 0, 0), (equal, 0, 3, {"x86_64": 41, "aarch64": 198}[platform.machine()]), (load, 0, 0, 32),
+        (equal, 0, 1, 12), (answer, 0, 0, 0x50000 | 93), (answer, 0, 0, 0x7fff0000)]
+filter = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+program = ctypes.create_string_buffer(struct.pack("HL", len(code), ctypes.addressof(filter)))
+if ctypes.CDLL(None).prctl(22, 2, program, 0, 0) != 0:
+    sys.exit("no filter")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Alone(Case):
@@ -61,6 +78,71 @@ class Alone(Case):
         run("ip", "xfrm", "policy", "add", "src", "::1", "dst", "::1", "dir", "out", "tmpl", "proto", "esp", "mode",
             "transport", "level", "use")
         self.assertIn("filter", Pair(self).ask("new")["reasons"])
+
+    def test_without_nftables(self) -> None:
+        """A kernel that does not have it may have the legacy tables all the same."""
+        if not works("iptables-legacy", "-A", "INPUT", "-i", "lo"):
+            self.skipTest("iptables-legacy does not work here")
+        answer = Pair(self, front=(sys.executable, "-c", NO_NETFILTER_SOCKETS)).ask("new")
+        self.assertIn("filter", answer["reasons"], answer)
+        run("iptables-legacy", "-F")
+
+    def test_socket_of_another_group(self) -> None:
+        """The programs in effect are those of the group in which a socket was made, wherever the process is now."""
+        try:
+            counter = bpf.Counter(bpf.TYPE_CGROUP_SKB)
+        except OSError as problem:
+            self.skipTest(f"this kernel takes no program: {problem}")
+        self.addCleanup(counter.close)
+        groups = [unified_groups() / f"loopfast-{name}-{os.getpid()}" for name in ("before", "now")]
+        for group in groups:
+            group.mkdir()
+            self.addCleanup(group.rmdir)
+        pair = Pair(self, group=str(groups[0]))
+        pair.ask("group", groups[1])
+        connection = self.fused(pair)  # its listener's socket is from the first one
+        counter.attach_cgroup(str(groups[0]), bpf.CGROUP_INGRESS)
+        self.leaves(pair, connection, "filter", FULL)
+        self.assertIn("filter", pair.ask("new")["reasons"])
+        # One that was made where nothing is, by a process that is where nothing is.
+        counter.detach_cgroup(str(groups[0]), bpf.CGROUP_INGRESS)
+        until(lambda: pair.ask("new")["ring"], "a new connection is fused", 2)
+        pair.close()
+
+    def test_packets_that_go_another_way(self) -> None:
+        """Both ends are on this host, but what they send leaves it, and comes back from a router that counts it."""
+        router = subprocess.Popen(["unshare", "-n", "sleep", "60"])
+        self.addCleanup(lambda: router.kill() or router.wait())
+        until(lambda: os.readlink(f"/proc/{router.pid}/ns/net") != os.readlink("/proc/self/ns/net"), "the router is there", 5)
+        for number in (0, 1):
+            if not works("ip", "link", "add", f"v{number}", "type", "veth", "peer", "name", "w0" if number == 0 else "w1",
+                         "netns", str(router.pid)):
+                self.skipTest("this kernel has no veth")
+            self.addCleanup(works, "ip", "link", "del", f"v{number}")
+            run("ip", "address", "add", f"10.0.{number}.1/24", "dev", f"v{number}")
+            run("ip", "link", "set", f"v{number}", "up")
+            Path(f"/proc/sys/net/ipv4/conf/v{number}/accept_local").write_text("1")
+            run("nsenter", "-t", str(router.pid), "-n", "sh", "-c",
+                f"ip address add 10.0.{number}.2/24 dev w{number}; ip link set w{number} up; echo 1 > /proc/sys/net/ipv4/ip_forward")
+        usual = Pair(self, addresses=("10.0.1.1", "10.0.0.1"))
+        self.fused(usual)
+        rules = [("pref", "10", "iif", "v0", "lookup", "local"), ("pref", "11", "iif", "v1", "lookup", "local"),
+                 ("pref", "20", "from", "10.0.0.1", "to", "10.0.1.1", "lookup", "50"),
+                 ("pref", "21", "from", "10.0.1.1", "to", "10.0.0.1", "lookup", "51"), ("pref", "100", "lookup", "local")]
+        run("ip", "route", "add", "10.0.1.1", "via", "10.0.0.2", "dev", "v0", "table", "50")
+        run("ip", "route", "add", "10.0.0.1", "via", "10.0.1.2", "dev", "v1", "table", "51")
+        for rule in rules:
+            run("ip", "rule", "add", *rule)
+            self.addCleanup(run, "ip", "rule", "del", *rule)
+        run("ip", "rule", "del", "pref", "0")
+        self.addCleanup(run, "ip", "rule", "add", "pref", "0", "lookup", "local")
+        for user in (None, NOBODY):
+            pair = Pair(self, user=user, addresses=("10.0.1.1", "10.0.0.1"))
+            answer = pair.ask("new")
+            self.assertEqual((answer["ring"], answer["reasons"][0]), (False, "not-local"), answer)
+            pair.ask("send", answer["number"], 100_000)
+        table = run("nsenter", "-t", str(router.pid), "-n", "ip", "-s", "-j", "link", "show", "w0")
+        self.assertGreater(json.loads(table)[0]["stats64"]["rx"]["bytes"], 200_000)
 
     def test_idle_then_a_rule(self) -> None:
         """After a pause the first bytes wait for the look, so they are seen."""

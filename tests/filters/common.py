@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+import unittest
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,14 @@ def works(*command: str) -> bool:
                           check=False).returncode == 0
 
 
+def unified_groups() -> Path:
+    """Where control groups of the unified hierarchy are."""
+    for path in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        if Path(path, "cgroup.controllers").exists():
+            return path
+    raise unittest.SkipTest("no unified control group hierarchy")
+
+
 def load_rules(text: str) -> None:
     """nftables rules, all of them at once."""
     done = subprocess.run(["nft", "-f", "-"], input=text + "\n", env=clean_environment(), text=True, capture_output=True,
@@ -62,11 +71,17 @@ def main(needs: Sequence[str]) -> None:
     harness_case.main(needs=needs, preload=False)
 
 
+def element_counted(table: str, port: int) -> tuple[int, int]:
+    """The counter that stands in an element of a set or a map."""
+    found = re.search(rf"{port} counter packets (\d+) bytes (\d+)", run("nft", "list", "table", *table.split()))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 class Pair:
     """A process of pair.py."""
 
     def __init__(self, case: Case, user: int | None = None, group: str | None = None, front: tuple[str, ...] = (),
-                 **environment: str) -> None:
+                 addresses: tuple[str, ...] = (), **environment: str) -> None:
         def become() -> None:
             if group is not None:
                 Path(group, "cgroup.procs").write_text(str(os.getpid()))
@@ -78,7 +93,7 @@ class Pair:
         self.log = case.folder / f"pair-{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [*front, sys.executable, "-u", str(HERE / "pair.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [*front, sys.executable, "-u", str(HERE / "pair.py"), *addresses], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, text=True, preexec_fn=become,
                 env={**clean_environment(), "LD_PRELOAD": str(LIBRARY), "LOOPFAST": "off", **environment})
         case.addCleanup(self.close)
@@ -173,6 +188,7 @@ def clean() -> None:
     works("tc", "qdisc", "del", "dev", "lo", "root")
     works("tc", "qdisc", "del", "dev", "lo", "clsact")
     works("ip", "xfrm", "policy", "flush")
+    works("ip", "xfrm", "policy", "setdefault", "in", "accept", "out", "accept", "fwd", "accept")
 
 
 def captured(file: Path, port: int) -> int:

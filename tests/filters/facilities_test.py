@@ -13,8 +13,8 @@ import unittest
 from pathlib import Path
 
 import bpf
-from common import (Case, Guard, HEADERS, NOBODY, Pair, SEEN, SOON, captured, clean, load_rules, main, nft_counted,
-                    payload, run, status, until, works)
+from common import (Case, Guard, HEADERS, NOBODY, Pair, SEEN, SOON, captured, clean, element_counted, load_rules, main,
+                    nft_counted, payload, run, status, unified_groups, until, works)
 
 MUCH = 1_000_000
 ETHERNET = 14
@@ -117,6 +117,66 @@ class Facilities(Case):
                    lambda: load_rules("table netdev t { chain c { type filter hook ingress device lo priority 0; "
                                       f"tcp dport {self.pair.port} counter; }}; }}"),
                    lambda: run("nft", "flush", "ruleset"), lambda: (nft_counted("netdev t", "c"), HEADERS))
+
+    def test_nftables_elements(self) -> None:
+        """A set or a map whose elements count, under a rule that only accepts."""
+        port = self.pair.port
+        for contents, use in ((f"set s {{ type inet_service; counter; elements = {{ {port} }}; }}", "tcp dport @s accept"),
+                              (f"map s {{ type inet_service : verdict; counter; elements = {{ {port} : accept }}; }}",
+                               "tcp dport vmap @s")):
+            with self.subTest(contents=contents):
+                self.check("(counter)", "filter",
+                           lambda contents=contents, use=use: load_rules(
+                               f"table inet t {{ {contents}; chain c {{ type filter hook input priority 0; {use}; }}; }}"),
+                           lambda: run("nft", "flush", "ruleset"), lambda: (element_counted("inet t", port), HEADERS))
+        for contents, what in (("type inet_service; quota 5000 bytes; elements = { 1-65535 }; flags interval;", "(quota)"),
+                               ("type inet_service; flags dynamic;", "(dynamic set)")):
+            said = len(self.guard.said())
+            load_rules(f"table inet t {{ set s {{ {contents} }}; chain c {{ type filter hook input priority 0; "
+                       "tcp dport @s accept; }; }")
+            self.guard.wait_for(what, said)
+            run("nft", "flush", "ruleset")
+
+    def test_nftables_takes_options_away(self) -> None:
+        self.check("(exthdr)", "filter", lambda: self.nft("reset tcp option timestamp"),
+                   lambda: run("nft", "flush", "ruleset"))
+
+    def test_lo_by_another_name(self) -> None:
+        """Rules that name it so are about it, and those for "lo" are about nothing."""
+        def rename(name: str) -> None:
+            run("ip", "link", "set", "dev", Path("/proc/self/net/dev").read_text().split("\n")[2].split(":")[0].strip(),
+                "down", "name", name)
+            run("ip", "link", "set", "dev", name, "up")
+
+        self.addCleanup(rename, "lo")
+        rename("loop0")
+        until(lambda: self.guard.said()[-1].startswith("nothing forbids"), "lo is up", 5)
+        port = self.pair.port
+        for text, table, chain in (("table inet t", "inet t", "type filter hook input priority 0; iifname loop0"),
+                                   ("table netdev t", "netdev t", "type filter hook ingress device loop0 priority 0;")):
+            self.check(text, "filter", lambda table=table, chain=chain: load_rules(
+                f"table {table} {{ chain c {{ {chain} tcp dport {port} counter; }}; }}"),
+                lambda: run("nft", "flush", "ruleset"), lambda table=table: (nft_counted(table, "c"), HEADERS))
+        self.unimpressed(lambda: self.nft("iifname lo counter"), lambda: run("nft", "flush", "ruleset"))
+        if works("iptables-legacy", "-A", "INPUT", "-i", "loop0"):
+            self.guard.wait_for("iptables (legacy)")
+            run("iptables-legacy", "-F")
+        # And a rule that stands when it gets its name.
+        self.nft("iifname lo counter")
+        said = len(self.guard.said())
+        rename("lo")
+        self.guard.wait_for("nftables: table inet t", said)
+
+    def test_lo_goes_down(self) -> None:
+        connection = self.fused()
+        said = len(self.guard.said())
+        run("ip", "link", "set", "lo", "down")
+        self.addCleanup(run, "ip", "link", "set", "lo", "up")
+        self.guard.wait_for("device: lo is down", said)
+        self.assertEqual(self.pair.ask("push", connection, 1000)["taken"], 1000)
+        self.assertEqual(self.pair.ask("pull", connection, 1000, 0.3)["got"], 0)
+        run("ip", "link", "set", "lo", "up")
+        self.assertEqual(self.pair.ask("pull", connection, 1000, 10)["got"], 1000)
 
     # --- iptables ---
 
@@ -232,10 +292,7 @@ class Facilities(Case):
 
     def test_cgroup(self) -> None:
         """A program in the group above the process's: it counts for that process, and for no other."""
-        root = next((path for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-                     if Path(path, "cgroup.controllers").exists()), None)
-        if root is None:
-            self.skipTest("no unified control group hierarchy")
+        root = unified_groups()
         counter = self.program(bpf.TYPE_CGROUP_SKB)
         upper = Path(root, f"loopfast-test-{os.getpid()}")
         lower = upper / "lower"
@@ -257,6 +314,22 @@ class Facilities(Case):
         self.assertTrue(outside.ask("send", bystander, 10_000)["ring"])
         self.pair.close()
 
+    def test_cgroup_of_the_first(self) -> None:
+        """A process's very first connection, whose other end is in another group."""
+        counter = self.program(bpf.TYPE_CGROUP_SKB)
+        group = unified_groups() / f"loopfast-first-{os.getpid()}"
+        group.mkdir()
+        self.addCleanup(group.rmdir)
+        said = len(self.guard.said())
+        counter.attach_cgroup(str(group), bpf.CGROUP_EGRESS)
+        self.guard.wait_for("cgroup: program", said)
+        self.pair.ask("serve")
+        inside = Pair(self, group=str(group))
+        self.assertEqual(inside.ask("dial", self.pair.port)["reason"], "filter")
+        inside.close()
+        self.pair.ask("serve")
+        self.assertEqual(Pair(self).ask("dial", self.pair.port)["reason"], "none")
+
     # --- IPsec ---
 
     def test_ipsec(self) -> None:
@@ -270,6 +343,14 @@ class Facilities(Case):
                       ("src", "127.0.0.1", "dst", "127.0.0.1", *policy[4:]), ("src", "::1", "dst", "::1", "dir", "out")):
             self.unimpressed(lambda other=other: run("ip", "xfrm", "policy", "add", *other),
                              lambda: run("ip", "xfrm", "policy", "flush"))
+
+    def test_ipsec_default(self) -> None:
+        accept = ("in", "accept", "out", "accept", "fwd", "accept")
+        if not works("ip", "xfrm", "policy", "setdefault", *accept):
+            self.skipTest("this kernel has no such default")
+        self.check("IPsec: what no policy allows", "filter",
+                   lambda: run("ip", "xfrm", "policy", "setdefault", "in", "block"),
+                   lambda: run("ip", "xfrm", "policy", "setdefault", *accept))
 
     # --- captures ---
 

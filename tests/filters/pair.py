@@ -12,6 +12,9 @@ arguments, each answer one line of JSON:
     filter N         gives the accepted end a socket filter that lets everything pass
     listener         gives the listener one; what it accepts inherits it
     close N
+    serve            accepts one connection of another process, and sends back what comes over it
+    dial PORT        a connection to one that serves, with traffic   -> lane and reason of this end
+    group FOLDER     moves the process to another control group
 """
 
 from __future__ import annotations
@@ -35,6 +38,10 @@ BLOCK = bytes((i * 31 + (i >> 8) * 7) & 0xff for i in range(1 << 16))
 def pattern(offset: int, size: int) -> bytes:
     start = offset % len(BLOCK)
     return (BLOCK * ((start + size) // len(BLOCK) + 1))[start:start + size]
+
+
+#: Where the connections come from, if it is said.
+SOURCE = ""
 
 
 def opt_in(sock: socket.socket) -> None:
@@ -62,6 +69,8 @@ class Connection:
     def __init__(self, listener: socket.socket) -> None:
         self.one = socket.socket()
         opt_in(self.one)
+        if SOURCE:
+            self.one.bind((SOURCE, 0))
         self.one.connect(listener.getsockname())
         self.other, _ = listener.accept()
         for end in (self.one, self.other):
@@ -168,10 +177,29 @@ class Load:
                 "problem": self.problem, "reasons": self.reasons}
 
 
+def serve(listener: socket.socket) -> None:
+    end, _ = listener.accept()
+    while data := end.recv(1 << 16):
+        end.sendall(data)
+    end.close()
+
+
+def dial(port: int) -> dict:
+    with socket.socket() as end:
+        opt_in(end)
+        end.connect(("127.0.0.1", port))
+        for _ in range(100):
+            end.sendall(pattern(0, 100))
+            if receive(end, 100) != pattern(0, 100):
+                raise AssertionError("wrong bytes")
+        return {"lane": LIBRARY.loopfast_lane(end.fileno()),
+                "reason": LIBRARY.loopfast_reason_name(LIBRARY.loopfast_reason(end.fileno())).decode()}
+
+
 def main() -> None:
     listener = socket.socket()
     opt_in(listener)
-    listener.bind(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    listener.bind((sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1", 0))
     listener.listen(64)
     connections: dict[int, Connection] = {}
     load: Load | None = None
@@ -200,6 +228,13 @@ def main() -> None:
                 attach_filter(listener)
             elif words[0] == "close":
                 connections[int(words[1])].close()
+            elif words[0] == "serve":
+                threading.Thread(target=serve, args=(listener,), daemon=True).start()
+            elif words[0] == "dial":
+                answer = dial(int(words[1]))
+            elif words[0] == "group":
+                with open(f"{words[1]}/cgroup.procs", "w", encoding="ascii") as group:
+                    group.write(str(os.getpid()))
             elif words == ["load", "on"]:
                 load = Load(listener)
             elif words == ["load", "off"] and load is not None:
@@ -211,4 +246,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    SOURCE = sys.argv[2] if len(sys.argv) > 2 else ""
     main()

@@ -233,7 +233,7 @@ TEST(Limits, APeerThatBeginsAgain) {
 /// Processor time of the victim for each time that `wake` wakes it out of one receive.
 double time_of_wakes(Victim& victim, const std::string& receive, const std::function<void()>& wake) {
     double best = 1e9;
-    victim.result("timeout 400");
+    victim.result("timeout 250");
     for (int i = 0; i < 3; ++i) {
         std::atomic<bool> done{false};
         long count = 0;
@@ -252,20 +252,26 @@ double time_of_wakes(Victim& victim, const std::string& receive, const std::func
     return best;
 }
 
-TEST(Limits, Bells) {
-    Victim victim;
+/// The same for a bell, of a victim with this setting.
+double time_of_bells(const char* setting) {
+    Victim victim(0, setting);
     const auto attack = fuse_with_large_segment(victim);
-    ASSERT_NE(attack, nullptr);
+    EXPECT_NE(attack, nullptr);
+    return attack == nullptr ? 1e9 : time_of_wakes(victim, "recv 10", [&] { attack->bell(); });
+}
+
+/// A bell and the wake-up, without the spin that may follow: that is no matter of how many there are.
+TEST(Limits, Bells) {
     Victim plain;
     plain.result("unmarked 1");
     Attack tcp(plain, Attack::kVictimConnects);
-    constexpr double kFactor = 8;
+    constexpr double kFactor = 2;
     double bell = 0;
     double packet = 0;
     // What else runs on the machine changes how many of them wake anybody: the two are taken side by side,
     // and a limit that holds shows once.
-    for (int round = 0; round < 6; ++round) {
-        bell = time_of_wakes(victim, "recv 10", [&] { attack->bell(); });
+    for (int round = 0; round < 4; ++round) {
+        bell = time_of_bells("LOOPFAST_SPIN=off");
         packet = time_of_wakes(plain, "recv 1000000 256",  // MSG_WAITALL
                                [&] { ::send(tcp.tcp, "b", 1, MSG_DONTWAIT | MSG_NOSIGNAL); });
         if (bell <= kFactor * packet)
@@ -274,6 +280,22 @@ TEST(Limits, Bells) {
     RecordProperty("bell_ns", static_cast<int>(bell * 1000));
     RecordProperty("packet_ns", static_cast<int>(packet * 1000));
     EXPECT_LE(bell, kFactor * packet);
+}
+
+/// A spin belongs to a sleep, and is no longer than its setting says.
+TEST(Limits, SpinsForBells) {
+    constexpr double kMicroseconds = 50;
+    double with = 0;
+    double without = 0;
+    for (int round = 0; round < 4; ++round) {
+        with = time_of_bells("LOOPFAST_SPIN=auto");
+        without = time_of_bells("LOOPFAST_SPIN=off");
+        if (with <= without + kMicroseconds)
+            break;
+    }
+    RecordProperty("with_ns", static_cast<int>(with * 1000));
+    RecordProperty("without_ns", static_cast<int>(without * 1000));
+    EXPECT_LE(with, without + kMicroseconds);
 }
 
 }  // namespace

@@ -52,6 +52,10 @@ constexpr Fault kFaults[] = {
     {"ppoll", SYS_ppoll, EINTR, -1},
     {"sendto", SYS_sendto, ENOMEM, -1},
     {"sendto", SYS_sendto, ENOBUFS, -1},
+    {"sendmsg", SYS_sendmsg, ENOBUFS, -1},
+    {"sendmsg", SYS_sendmsg, ETOOMANYREFS, -1},
+    {"recvmsg", SYS_recvmsg, ENOMEM, -1},
+    {"recvfrom", SYS_recvfrom, ENOBUFS, -1},
 };
 
 char byte_at(size_t position) { return static_cast<char>(position * 2654435761U >> 13); }

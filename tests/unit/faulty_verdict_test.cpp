@@ -86,11 +86,17 @@ TEST(IncompleteLooks, HoldForALimitedTime) {
     FAIL() << "nothing is fused any more";
 }
 
-INSTANTIATE_TEST_SUITE_P(ForWantOf, IncompleteLook,
-                         ::testing::Values(Fault{"Memory", SYS_mmap, ENOMEM},
-                                           Fault{"Descriptors", SYS_socket, EMFILE},
-                                           Fault{"Interruptions", SYS_pread64, EINTR}),
-                         [](const auto& fault) { return std::string(fault.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    ForWantOf, IncompleteLook,
+    ::testing::Values(Fault{"Memory", SYS_mmap, ENOMEM}, Fault{"Descriptors", SYS_socket, EMFILE},
+                      Fault{"Interruptions", SYS_pread64, EINTR},
+                      // The namespace, and the legacy tables.
+                      Fault{"Options", SYS_getsockopt, ENOMEM},
+                      // What netlink answers: rules, devices, whose group a socket is of.
+                      Fault{"Answers", SYS_recvfrom, ENOBUFS},
+                      // The process's control group.
+                      Fault{"Files", SYS_openat, ENFILE}),
+    [](const auto& fault) { return std::string(fault.param.name); });
 
 }  // namespace
 }  // namespace loopfast
