@@ -293,7 +293,8 @@ bool send_segment(Stream& stream, int fd) {
         return true;
     hide_sign(stream);
     stream.link.store(-1, std::memory_order_relaxed);
-    unmap_segment(stream.segment);
+    // Not unmapped: a wait in another thread, whose set took the stream over just now, may be looking at it.
+    retire_segment(stream.segment);
     close_hidden(link);
     return false;
 }

@@ -144,6 +144,10 @@ int begin_connect(Socket& socket, const Address& address) {
         return WSAEADDRNOTAVAIL;
     if (socket.is_stream() && address.is_any())
         return WSAEADDRNOTAVAIL;
+    Hold hold(socket.connecting);
+    const State now = socket.state.load(std::memory_order_relaxed);
+    if (now == State::kConnecting || (now == State::kConnected && socket.is_stream()))
+        return WSAEALREADY;  // by another thread, since the look
     socket.state.store(State::kConnecting, std::memory_order_release);
     int result = native::connect(socket.fd(), address.bytes, address.size);
     if (result == -ECONNABORTED)
@@ -155,9 +159,9 @@ int begin_connect(Socket& socket, const Address& address) {
     }
     if (result == -EINPROGRESS)
         return WSAEWOULDBLOCK;
-    socket.state.store(State::kFailed, std::memory_order_release);
     const int error = wsa_of_errno(result);
     socket.connect_error.store(error, std::memory_order_relaxed);
+    socket.state.store(State::kFailed, std::memory_order_release);
     return error;
 }
 

@@ -71,9 +71,15 @@ void note_events(Socket& socket) {
             end_error = socket.broken.load(std::memory_order_relaxed);
         }
     }
-    Hold hold(selection.lock);
-    if (record_ready(socket, state, ready, at_end, end_error) && selection.event != nullptr)
-        selection.event->set();
+    bool wants_room;
+    {
+        Hold hold(selection.lock);
+        if (record_ready(socket, state, ready, at_end, end_error) && selection.event != nullptr)
+            selection.event->set();
+        wants_room = (selection.mask & ~selection.disabled & FD_WRITE) != 0;
+    }
+    if (wants_room && state == State::kConnected && (ready & native::kOut) == 0)
+        socket.watch_room_again();
 }
 
 void enable_event(Socket& socket, LONG kind) {

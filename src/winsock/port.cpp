@@ -253,19 +253,18 @@ DWORD Port::take(Packet* packets, ULONG capacity, ULONG& count, int64_t deadline
     for (bool first = true;; first = false) {
         thread.waiter.prepare();
         DWORD result = kUndecided;
-        if (alertable && thread.run_routines())
-            result = WAIT_IO_COMPLETION;
         bool called = false;
         bool held_back = false;
         {
             Hold hold(lock_);
-            if (result != kUndecided) {
-            } else if (closed_) {
+            if (closed_) {
                 result = ERROR_ABANDONED_WAIT_0;
             } else if (!empty() && may_run()) {
                 pop(packets, capacity, count);
                 associate(thread);
                 result = 0;
+            } else if (alertable && thread.has_routines()) {
+                result = WAIT_IO_COMPLETION;
             } else if (!first && left_until(deadline) == 0) {
                 result = WAIT_TIMEOUT;
             } else {
@@ -287,6 +286,8 @@ DWORD Port::take(Packet* packets, ULONG capacity, ULONG& count, int64_t deadline
         if (result != kUndecided) {
             if (!reactor.driven() && !reactor.call_follower() && !called)
                 reactor.want_driver();
+            if (result == WAIT_IO_COMPLETION)
+                thread.run_routines();
             return result;
         }
         driving = driving || reactor.try_take();

@@ -66,8 +66,10 @@ void Reactor::drive(Waiter* waiter, int64_t timeout) {
     note_epoch();
     const bool hot = has_hot();
     if (hot) {
-        if (is_due())
-            glance();
+        // What it performs may be what the caller waits for, and nobody else tells him: a port's driver is
+        // not called for a packet that he puts there himself.
+        if (is_due() && glance())
+            return;
         struct Look {
             Reactor& reactor;
             const Waiter* waiter;
@@ -90,10 +92,15 @@ void Reactor::drive(Waiter* waiter, int64_t timeout) {
     perform(events, count);
 }
 
-void Reactor::perform(const epoll_event* events, int count) {
-    for (int i = 0; i < count; ++i)
-        if (events[i].data.u64 != kKick)
-            Socket::progress(events[i].data.u64, events[i].events);
+bool Reactor::perform(const epoll_event* events, int count) {
+    bool any = false;
+    for (int i = 0; i < count; ++i) {
+        if (events[i].data.u64 == kKick)
+            continue;
+        Socket::progress(events[i].data.u64, events[i].events);
+        any = true;
+    }
+    return any;
 }
 
 bool Reactor::look_at_hot(bool (*enough)(void* context), void* context) {
@@ -134,13 +141,13 @@ bool Reactor::is_due() {
     return __builtin_ia32_rdtsc() - glanced_.load(std::memory_order_relaxed) > kGlanceTicks;
 }
 
-void Reactor::glance() {
+bool Reactor::glance() {
     glanced_.store(__builtin_ia32_rdtsc(), std::memory_order_relaxed);
     const uint32_t number = glances_.load(std::memory_order_relaxed) + 1;
     glances_.store(number, std::memory_order_relaxed);
     epoll_event events[kEvents];
-    perform(events, number % kGlancesPerWait == 0 ? native::epoll_wait(set_, events, kEvents, 0, false)
-                                                  : native::epoll_glance(set_, events, kEvents));
+    return perform(events, number % kGlancesPerWait == 0 ? native::epoll_wait(set_, events, kEvents, 0, false)
+                                                         : native::epoll_glance(set_, events, kEvents));
 }
 
 void Reactor::warm(Socket& socket) {

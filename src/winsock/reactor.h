@@ -46,8 +46,8 @@ public:
     bool spin(int64_t timeout, bool (*done)(void* context), void* context);
     /// Between looks at the hot ones alone: is it time to ask what else there is?
     bool is_due();
-    /// Asks. By who has the role.
-    void glance();
+    /// Asks. By who has the role. @return whether there was something, and it was performed.
+    bool glance();
     void note_epoch() { epoch_.store(epoch_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
     /// `socket` is looked at, or not any more.
     void warm(Socket& socket);
@@ -92,7 +92,7 @@ private:
     std::atomic<int> follower_count_{0};
     Waiter* followers_ = nullptr;
 
-    void perform(const epoll_event* events, int count);
+    bool perform(const epoll_event* events, int count);
     void remove_hot(Socket& socket);
     Lock hot_lock_;  ///< before every other lock
     std::vector<Socket*> hot_;

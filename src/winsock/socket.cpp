@@ -84,6 +84,10 @@ State Socket::look() {
     State now = state.load(std::memory_order_acquire);
     if (now != State::kConnecting)
         return now;
+    Hold hold(connecting);
+    now = state.load(std::memory_order_acquire);
+    if (now != State::kConnecting)
+        return now;
     const short ready = native::ready_now(fd(), native::kOut);
     if ((ready & (native::kOut | native::kError | native::kHangUp)) == 0)
         return now;
@@ -142,6 +146,14 @@ void Socket::unwatch() {
         native::epoll_control(before->descriptor(), EPOLL_CTL_DEL, fd(), 0, 0);
     watched_by_.store(nullptr, std::memory_order_release);
     watched_.store(0, std::memory_order_relaxed);
+}
+
+void Socket::watch_room_again() {
+    Hold hold(watch_lock_);
+    Reactor* const by = watched_by_.load(std::memory_order_relaxed);
+    const uint32_t watched = watched_.load(std::memory_order_relaxed);
+    if (by != nullptr && (watched & EPOLLOUT) != 0)
+        native::epoll_control(by->descriptor(), EPOLL_CTL_MOD, fd(), watched, handle());
 }
 
 void Socket::replace(int fd) {

@@ -77,6 +77,9 @@ public:
     bool is_stream() const { return type == 1; }
     std::atomic<bool> nonblocking{false};
     std::atomic<State> state{State::kFresh};
+    /// Held from the state kConnecting to the call that makes it true, and by who looks what became of it:
+    /// before that call the descriptor is ready for all, and its error is told once.
+    Lock connecting;
     /// A connecting socket may have become connected, or failed, since anybody looked. @return its state.
     State look();
     /// It is connected now.
@@ -138,6 +141,9 @@ public:
     /// The reactor tells of this socket from now on; of room only where something waits for it.
     void watch(bool room);
     void unwatch();
+    /// There was no room, though nothing was refused (the backlog's last bytes filled the queue): room is an
+    /// edge again.
+    void watch_room_again();
     /// From a reactor: `events` happened.
     static void progress(UINT_PTR handle, uint32_t events);
     /// From a reactor's look at its hot sockets.

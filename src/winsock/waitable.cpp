@@ -49,8 +49,8 @@ DWORD wait_for_objects(Waitable* const* objects, DWORD count, bool all, int64_t 
     WaitPlace places[MAXIMUM_WAIT_OBJECTS];
     for (bool first = true;; first = false) {
         thread.waiter.prepare();
-        if (alertable && thread.run_routines())
-            return WAIT_IO_COMPLETION;
+        // What is set already ends the wait before any routine is looked at: as on NT, they stay queued.
+        bool routines = false;
         {
             Hold hold(dispatcher);
             DWORD set = 0;
@@ -68,12 +68,18 @@ DWORD wait_for_objects(Waitable* const* objects, DWORD count, bool all, int64_t 
                         objects[i]->set_ = false;
                 return WAIT_OBJECT_0 + (all ? 0 : found);
             }
-            if (!first && left_until(deadline) == 0)
+            // Only the thread itself takes routines away, so they are there when it comes to run them.
+            routines = alertable && thread.has_routines();
+            if (!routines && !first && left_until(deadline) == 0)
                 return WAIT_TIMEOUT;
-            for (DWORD i = 0; i < count; ++i) {
+            for (DWORD i = 0; !routines && i < count; ++i) {
                 places[i] = {&thread.waiter, objects[i]->places_};
                 objects[i]->places_ = &places[i];
             }
+        }
+        if (routines) {
+            thread.run_routines();
+            return WAIT_IO_COMPLETION;
         }
         wait_once(thread.waiter, deadline);
         Hold hold(dispatcher);

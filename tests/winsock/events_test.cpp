@@ -1,5 +1,7 @@
 // WSAEventSelect and WSAEnumNetworkEvents: what is recorded when, and what enables it again; events and
 // waits.
+#include <atomic>
+
 #include "common.h"
 
 namespace test {
@@ -81,6 +83,62 @@ TEST_F(Events, WriteAtOnceAndAfterAFullQueue) {
     EXPECT_EQ(sent, receive_all(pair.server, sent).size());
     EXPECT_TRUE(is_set(10000));
     EXPECT_EQ(FD_WRITE, take(pair.client).lNetworkEvents);
+}
+
+/// Each time: whether the last bytes that were kept fill the queue to its end, or not.
+TEST_F(Events, WriteAfterAFullQueueHoweverItBecameFull) {
+    const std::string block(70000, 'w');
+    for (int i = 0; i < 12; ++i) {
+        Pair pair = connected_pair();
+        ASSERT_EQ(0, WSAEventSelect(pair.client, event_, FD_WRITE | FD_READ | FD_CLOSE));
+        EXPECT_EQ(FD_WRITE, take(pair.client).lNetworkEvents);
+        size_t sent = 0;
+        while (send(pair.client, block.data(), static_cast<int>(block.size()), 0) > 0)
+            sent += block.size();
+        ASSERT_EQ(WSAEWOULDBLOCK, WSAGetLastError());
+        Sleep(25);  // by then the engine sends what is left over
+        for (size_t got = 0; got < sent; got += block.size())
+            ASSERT_EQ(block.size(), receive_all(pair.server, block.size()).size());
+        ASSERT_TRUE(is_set(5000)) << i;
+        EXPECT_EQ(FD_WRITE, take(pair.client).lNetworkEvents);
+    }
+}
+
+/// Whoever looks meanwhile, a connection that was refused is never one that is there.
+TEST_F(Events, ARefusalIsTakenForNothingElse) {
+    std::atomic<SOCKET> shared{INVALID_SOCKET};
+    std::atomic<bool> over{false};
+    std::thread looking([&] {
+        while (!over.load()) {
+            DWORD seconds = 0;
+            int size = sizeof seconds;
+            getsockopt(shared.load(), SOL_SOCKET, SO_CONNECT_TIME, reinterpret_cast<char*>(&seconds), &size);
+        }
+    });
+    const SOCKET nobody = bound_socket();  // so that no one else listens there
+    const sockaddr_in address = name_of(nobody);
+    for (int i = 0; i < 3000; ++i) {
+        const SOCKET s = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
+        EXPECT_EQ(0, opt_in(s));
+        EXPECT_EQ(0, WSAEventSelect(s, event_, FD_CONNECT | FD_WRITE | FD_CLOSE));
+        shared.store(s);
+        EXPECT_EQ(SOCKET_ERROR, connect(s, generic(address), sizeof address));
+        EXPECT_TRUE(is_set(10000));
+        const WSANETWORKEVENTS events = take(s);
+        EXPECT_EQ(FD_CONNECT, events.lNetworkEvents);
+        EXPECT_EQ(WSAECONNREFUSED, events.iErrorCode[FD_CONNECT_BIT]);
+        int error = 0;
+        int size = sizeof error;
+        EXPECT_EQ(0, getsockopt(s, SOL_SOCKET, SO_ERROR, reinterpret_cast<char*>(&error), &size));
+        EXPECT_EQ(WSAECONNREFUSED, error);
+        shared.store(INVALID_SOCKET);
+        closesocket(s);
+        if (HasFailure())
+            break;
+    }
+    over.store(true);
+    looking.join();
+    closesocket(nobody);
 }
 
 TEST_F(Events, CloseOnceAndAfterTheLastByte) {
@@ -230,6 +288,29 @@ TEST_F(Events, Threads) {
     EXPECT_NE(0u, QueueUserAPC(note_apc, GetCurrentThread(), 8));
     EXPECT_EQ(WAIT_IO_COMPLETION, SleepEx(0, TRUE));
     EXPECT_EQ(8u, apc_data);
+}
+
+/// As on NT: an alertable wait whose object is set, or whose port has a packet, leaves routines queued.
+TEST_F(Events, WhatIsSetGoesBeforeRoutines) {
+    apc_data = 0;
+    WSASetEvent(event_);
+    EXPECT_NE(0u, QueueUserAPC(note_apc, GetCurrentThread(), 9));
+    EXPECT_EQ(WSA_WAIT_EVENT_0, WSAWaitForMultipleEvents(1, &event_, FALSE, 10000, TRUE));
+    EXPECT_EQ(WAIT_OBJECT_0, WaitForSingleObjectEx(event_, 0, TRUE));
+    HANDLE port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
+    EXPECT_TRUE(PostQueuedCompletionStatus(port, 1, 2, nullptr));
+    OVERLAPPED_ENTRY entry;
+    ULONG count = 0;
+    EXPECT_TRUE(GetQueuedCompletionStatusEx(port, &entry, 1, &count, 10000, TRUE));
+    EXPECT_EQ(0u, apc_data);
+    EXPECT_FALSE(GetQueuedCompletionStatusEx(port, &entry, 1, &count, 10000, TRUE));
+    EXPECT_EQ(WAIT_IO_COMPLETION, GetLastError());
+    EXPECT_EQ(9u, apc_data);
+    WSAResetEvent(event_);
+    EXPECT_NE(0u, QueueUserAPC(note_apc, GetCurrentThread(), 10));
+    EXPECT_EQ(WAIT_IO_COMPLETION, WaitForSingleObjectEx(event_, 0, TRUE));
+    EXPECT_EQ(10u, apc_data);
+    CloseHandle(port);
 }
 
 }  // namespace

@@ -274,5 +274,42 @@ TEST_F(Hot, ClosedWhileOthersUseThem) {
     WSACloseEvent(event.load());
 }
 
+/// What a thread finds on its way to sleep, beside its hot sockets, is a packet for itself.
+TEST_F(Hot, WhatIsNotHotIsNotSleptOver) {
+    Pair hot = connected_pair();
+    Pair cold = connected_pair(Path::kKernel);
+    End quiet(hot.server);
+    ASSERT_EQ(quiet.port, CreateIoCompletionPort(handle_of(cold.server), quiet.port, 2, 0));
+    ASSERT_FALSE(quiet.receive());
+    HANDLE elsewhere = CreateIoCompletionPort(INVALID_HANDLE_VALUE, nullptr, 0, 0);
+    constexpr int kTimes = 200;
+    int late = 0;
+    for (int i = 0; i < kTimes; ++i) {
+        OVERLAPPED overlapped{};
+        char byte;
+        WSABUF buffer = {1, &byte};
+        DWORD flags = 0;
+        ASSERT_EQ(SOCKET_ERROR, WSARecv(cold.server, &buffer, 1, nullptr, &flags, &overlapped, nullptr));
+        DWORD bytes;
+        ULONG_PTR key;
+        LPOVERLAPPED got = nullptr;
+        // A thread that was at another port does not go the quick way.
+        PostQueuedCompletionStatus(elsewhere, 0, 0, nullptr);
+        ASSERT_TRUE(GetQueuedCompletionStatus(elsewhere, &bytes, &key, &got, 10000));
+        ASSERT_EQ(1, send(cold.client, "c", 1, 0));
+        // Long enough for it to ask the set first.
+        const auto begin = std::chrono::steady_clock::now();
+        while (std::chrono::steady_clock::now() - begin < std::chrono::microseconds(150)) {
+        }
+        const ULONGLONG called = GetTickCount64();
+        ASSERT_TRUE(GetQueuedCompletionStatus(quiet.port, &bytes, &key, &got, 5000)) << i;
+        EXPECT_EQ(&overlapped, got);
+        late += GetTickCount64() - called > 3 ? 1 : 0;
+    }
+    // One that sleeps over its packet sleeps for good, or until the engine comes by at its next tick.
+    EXPECT_LT(late, kTimes / 2);
+    CloseHandle(elsewhere);
+}
+
 }  // namespace
 }  // namespace test

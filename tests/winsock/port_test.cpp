@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <random>
 #include <set>
 
 namespace test {
@@ -452,6 +453,90 @@ TEST_F(Port, ServerWithSeveralThreads) {
         thread.join();
     for (Pair& pair : pairs)
         EXPECT_TRUE(on_ring(pair.server));
+}
+
+/// What three threads ask of both ends of a connection, that cancel, shut down and close it meanwhile, before
+/// and while it moves to the ring: each operation ends once, and nobody looks at what is gone.
+TEST_F(Port, EachOperationEndsOnceWhateverHappensToItsSocket) {
+    struct Operation {
+        OVERLAPPED overlapped{};
+        std::atomic<int> ends{0};
+        char bytes[256];
+    };
+    constexpr int kWorkers = 3;
+    std::atomic<long> begun{0};
+    std::atomic<long> ended{0};
+    std::vector<std::thread> workers;
+    for (int i = 0; i < kWorkers; ++i)
+        workers.emplace_back([&] {
+            for (;;) {
+                const Packet packet = take();
+                if (packet.overlapped == nullptr)
+                    return;
+                auto* const operation = reinterpret_cast<Operation*>(packet.overlapped);
+                EXPECT_EQ(0, operation->ends.fetch_add(1));
+                delete operation;
+                ++ended;
+            }
+        });
+    const auto act = [&](SOCKET s, unsigned dice, unsigned more) {
+        if (dice >= 8) {
+            if (more % 3 == 0)
+                CancelIoEx(reinterpret_cast<HANDLE>(s), nullptr);
+            else if (more % 16 == 1)
+                shutdown(s, SD_SEND);
+            return;
+        }
+        auto* const operation = new Operation;
+        WSABUF buffer = {1 + more % 256, operation->bytes};
+        DWORD flags = 0;
+        ++begun;
+        const int result = dice < 4 ? WSARecv(s, &buffer, 1, nullptr, &flags, &operation->overlapped, nullptr)
+                                    : WSASend(s, &buffer, 1, nullptr, 0, &operation->overlapped, nullptr);
+        if (result != 0 && WSAGetLastError() != WSA_IO_PENDING) {
+            --begun;
+            delete operation;
+        }
+    };
+    std::mt19937 dice(1);
+    for (int round = 0; round < 800 && !HasFailure(); ++round) {
+        const SOCKET listener = listening_socket();
+        const SOCKET client = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
+        EXPECT_EQ(0, opt_in(client));
+        const sockaddr_in address = name_of(listener);
+        ASSERT_EQ(0, connect(client, generic(address), sizeof address));
+        const SOCKET server = accept(listener, nullptr, nullptr);
+        closesocket(listener);
+        if (dice() % 2 == 0)
+            settle(client, server);
+        join(client, 1);
+        join(server, 2);
+        std::vector<std::thread> users;
+        for (int t = 0; t < 3; ++t)
+            users.emplace_back([&, seed = dice()] {
+                std::mt19937 own(seed);
+                for (int i = 0; i < 60; ++i) {
+                    const SOCKET s = own() % 2 == 0 ? client : server;
+                    const unsigned what = own() % 10;
+                    act(s, what, own() % 4096);
+                }
+            });
+        if (dice() % 2 == 0)
+            for (std::thread& user : users)
+                user.join();
+        closesocket(client);
+        if (dice() % 2 == 0)
+            std::this_thread::yield();
+        closesocket(server);
+        for (std::thread& user : users)
+            if (user.joinable())
+                user.join();
+        ASSERT_TRUE(eventually([&] { return ended.load() == begun.load(); })) << round;
+    }
+    for (int i = 0; i < kWorkers; ++i)
+        PostQueuedCompletionStatus(port_, 0, 0, nullptr);
+    for (std::thread& worker : workers)
+        worker.join();
 }
 
 }  // namespace
