@@ -29,6 +29,9 @@ from .wait import until
 #: `./dev apps --long` sets it: more rounds, more bytes, every lane.
 LONG = os.environ.get("LOOPFAST_TEST_LONG", "") == "1"
 
+#: For scenarios that take their time to begin: all lanes are for the long form.
+LANES = ("kernel", "both", "server", "client") if LONG else ("kernel", "both")
+
 #: Descriptors above are the library's (base/hidden.h); no program of these tests opens so many.
 FIRST_HIDDEN = 700
 
