@@ -2,12 +2,12 @@
 #include "cli/processes.h"
 
 #include <dirent.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 namespace loopfast::cli {
@@ -16,27 +16,19 @@ namespace {
 
 constexpr const char* kArenaName = "/memfd:loopfast-family";
 
-std::string read_file(const std::string& path, bool& readable) {
-    std::ifstream file(path, std::ios::binary);
-    readable = file.good();
-    std::string text{std::istreambuf_iterator<char>(file), {}};
-    // Some kernels let one open the maps of a stranger and refuse the reading.
-    readable = readable && !file.bad();
-    return text;
-}
+bool has_ended(const std::string& directory) { return access(directory.c_str(), F_OK) != 0; }
 
 void look_at(pid_t pid, Scan& scan) {
     const std::string directory = "/proc/" + std::to_string(pid);
-    bool readable = false;
-    const std::string maps = read_file(directory + "/maps", readable);
-    if (!readable) {
-        ++scan.unreadable;
+    const std::optional<std::string> maps = read_whole(directory + "/maps");
+    if (!maps) {
+        scan.unreadable += has_ended(directory) ? 0 : 1;
         return;
     }
-    auto mappings = arena_mappings(maps);
+    auto mappings = arena_mappings(*maps);
     if (mappings.empty())
         return;
-    std::string program = read_file(directory + "/comm", readable);
+    std::string program = read_whole(directory + "/comm").value_or("");
     while (!program.empty() && program.back() == '\n')
         program.pop_back();
     // A process chooses its own name; it does not get to send sequences to somebody's terminal.
@@ -46,6 +38,18 @@ void look_at(pid_t pid, Scan& scan) {
 }
 
 }  // namespace
+
+std::optional<std::string> read_whole(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string text;
+    // Not by an iterator over the buffer: that throws where a read fails. Some kernels let one open the maps of a
+    // stranger and refuse the reading; those of a process that has ended say ESRCH.
+    for (char part[4096]; file.read(part, sizeof part) || file.gcount() > 0;)
+        text.append(part, static_cast<size_t>(file.gcount()));
+    if (!file.is_open() || file.bad())
+        return std::nullopt;
+    return text;
+}
 
 std::vector<ArenaMapping> arena_mappings(const std::string& maps) {
     std::vector<ArenaMapping> found;

@@ -222,7 +222,7 @@ void timed() {
         epoll_event event;
         REQUIRE(epoll_wait(set, &event, 1, 600) == 0);
         const auto took = Clock::now() - begin;
-        REQUIRE(took >= std::chrono::milliseconds(595) && took < std::chrono::milliseconds(2000));
+        REQUIRE(took >= std::chrono::milliseconds(595) && took < std::chrono::seconds(10));
     });
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     pair.opt_in();

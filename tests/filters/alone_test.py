@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 import bpf
-from common import (Case, HEADERS, NOBODY, Pair, captured, clean, load_rules, main, nft_counted, payload, run, status,
-                    unified_groups, until, works)
+from common import (Case, HEADERS, NOBODY, Pair, SOMETIME, captured, clean, load_rules, main, nft_counted, payload, run,
+                    status, unified_groups, until, works)
 
 MUCH = 1_000_000
-#: Captures every 50 ms of activity, the rest every 200 ms or more rarely, the longer it takes; with a margin.
-QUICK = 0.4
-FULL = 1.5
+#: Captures are looked for every 50 ms of activity, the rest every 200 ms or more rarely, the longer it takes. How
+#: many of those a loaded machine needs is not what is tested: who does not look at all takes for ever.
+QUICK = 5.0
+FULL = 10.0
 RULES = "table inet t { chain c { type filter hook input priority 0; counter; }; }"
 
 
@@ -65,7 +66,7 @@ class Alone(Case):
         self.assertEqual(len(named), 1, named)
         self.assertRegex(named.pop(), r"^nftables: table inet t, chain c, rule handle \d+ \(counter\)$")
         run("nft", "flush", "ruleset")
-        until(lambda: pair.ask("new")["ring"], "a new connection is fused", 2)
+        until(lambda: pair.ask("new")["ring"], "a new connection is fused", SOMETIME)
 
     def test_privileged_before_the_first(self) -> None:
         """A rule that stands keeps a process's very first connection on the kernel."""
@@ -164,16 +165,17 @@ class Alone(Case):
             self.assertNotEqual(line, "")
         self.leaves(pair, connection, "capture", QUICK)
         self.assertIn("capture", pair.ask("new")["reasons"])
-        before = -1
-        while before != (before := captured(file, pair.port)):  # tcpdump writes a little later
-            time.sleep(0.2)
+        # tcpdump writes a little later, but in order: what another connection sends now comes after all that was.
+        marker = pair.ask("new")
+        until(lambda: captured(file, pair.port, marker["from"]) >= marker["sent"], "all bytes until now are captured", SOMETIME)
+        before = captured(file, pair.port)
         pair.ask("send", connection, MUCH)
-        until(lambda: captured(file, pair.port) - before >= MUCH, "all bytes are captured", 5)
+        until(lambda: captured(file, pair.port) - before >= MUCH, "all bytes are captured", SOMETIME)
         self.assertEqual(captured(file, pair.port) - before, MUCH)
         dump.send_signal(signal.SIGINT)
         dump.wait(10)
         dump.stderr.close()
-        until(lambda: pair.ask("new")["ring"], "a new connection is fused", 2)
+        until(lambda: pair.ask("new")["ring"], "a new connection is fused", SOMETIME)
 
     def test_unprivileged_sees_what_is_attached_to_lo(self) -> None:
         if not works("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "8gbit", "burst", "2m", "latency", "50ms"):
@@ -181,7 +183,7 @@ class Alone(Case):
         pair = Pair(self, user=NOBODY)
         self.assertIn("filter", pair.ask("new")["reasons"])
         run("tc", "qdisc", "del", "dev", "lo", "root")
-        until(lambda: pair.ask("new")["ring"], "a new connection is fused", 2)
+        until(lambda: pair.ask("new")["ring"], "a new connection is fused", SOMETIME)
 
     def test_unprivileged_assumes(self) -> None:
         """Rules cannot be seen: the kernel has judged the connection, and the default is to fuse it."""
@@ -210,10 +212,14 @@ class Alone(Case):
         pair = Pair(self)
         for _ in range(5):
             self.fused(pair)
-        time.sleep(0.2)
-        before = switches(pair.pid)
-        time.sleep(1)
-        self.assertEqual(switches(pair.pid), before)
+
+        def idle() -> bool:
+            before = switches(pair.pid)
+            time.sleep(1)
+            return switches(pair.pid) == before
+
+        # It may have to come to rest first.
+        self.assertTrue(idle() or idle() or idle(), "it has woken in each of three seconds")
 
     def test_rules_of_our_own(self) -> None:
         """By user, program, port and address; also for sockets that opted in by themselves."""

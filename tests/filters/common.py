@@ -24,9 +24,12 @@ from harness.wait import until  # noqa: E402
 HERE = Path(__file__).resolve().parent
 #: What the issue asks for: from the guard's seeing an objection to the last fused connection's leaving.
 SOON = 0.1
-#: From a change to the guard's seeing it, on a loaded machine. Where the kernel notifies it is a moment;
-#: captures are looked for every 20 ms, programs every 50 ms.
+#: From a change to the guard's seeing it. Where the kernel notifies it is a moment; captures are looked for every
+#: 20 ms, programs every 50 ms. Each figure may be exceeded once by a machine that has other things to do, so what
+#: is compared with them are medians.
 SEEN = 0.25
+#: For what has to happen and is not measured.
+SOMETIME = 20.0
 NOBODY = 65534
 #: IPv4 and TCP with timestamps; a large packet of lo has its headers once.
 HEADERS = 20 + 32
@@ -137,7 +140,7 @@ class Guard:
                                             stdout=output, stderr=subprocess.STDOUT)
         case.addCleanup(self.close)
         if "--quiet" not in arguments:
-            until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", 10)
+            until(lambda: self.said() or self.process.poll() is not None, "the guard has begun", SOMETIME)
 
     def said(self) -> list[str]:
         return self.output.read_text().splitlines()
@@ -147,7 +150,7 @@ class Guard:
             self.process.terminate()
             self.process.wait(10)
 
-    def wait_for(self, text: str, after: int = 0, seconds: float = 5) -> float:
+    def wait_for(self, text: str, after: int = 0, seconds: float = SOMETIME) -> float:
         """Waits until it has said something that contains `text` beyond line `after`. @return for how long."""
         begin = time.monotonic()
         try:
@@ -191,8 +194,8 @@ def clean() -> None:
     works("ip", "xfrm", "policy", "setdefault", "in", "accept", "out", "accept", "fwd", "accept")
 
 
-def captured(file: Path, port: int) -> int:
-    """Bytes of data to `port` in a capture, each counted once."""
+def captured(file: Path, port: int, source: int | None = None) -> int:
+    """Bytes of data to `port` in a capture, each counted once; those of one connection, if `source` says from where."""
     data = file.read_bytes() if file.exists() else b""
     if len(data) < 24:
         return 0
@@ -213,7 +216,7 @@ def captured(file: Path, port: int) -> int:
         key = (struct.unpack_from(">H", tcp, 0)[0], struct.unpack_from(">I", tcp, 4)[0])
         carried = length - header - (tcp[12] >> 4) * 4
         # "any" sees each packet of lo on its way out and on its way in.
-        if struct.unpack_from(">H", tcp, 2)[0] == port and carried > 0 and key not in seen:
+        if struct.unpack_from(">H", tcp, 2)[0] == port and source in (None, key[0]) and carried > 0 and key not in seen:
             seen.add(key)
             total += carried
     return total

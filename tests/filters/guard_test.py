@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from common import (COMMAND, Case, Guard, HEADERS, NOBODY, Pair, clean, clean_environment, doctor, load_rules,
-                    main, nft_counted, payload, run, status, until)
+from common import (COMMAND, Case, Guard, HEADERS, NOBODY, Pair, SOMETIME, clean, clean_environment, doctor,
+                    load_rules, main, nft_counted, payload, run, status, until)
 
 DIRECTORY = Path("/run/loopfast")
 RULES = "table inet t { chain c { type filter hook input priority 0; counter; }; }"
@@ -112,7 +112,7 @@ class TheGuard(Case):
         file.unlink()
         # A stranger that has the name does not keep the guard from its work.
         guard = Guard(self)
-        until(lambda: any("is taken by a process of user 65534" in line for line in guard.said()), "a warning", 5)
+        until(lambda: any("is taken by a process of user 65534" in line for line in guard.said()), "a warning", SOMETIME)
         pair = Pair(self, user=1001)
         connection = pair.ask("new")["number"]
         load_rules(RULES)
@@ -170,7 +170,7 @@ class TheGuard(Case):
         strict = Pair(self, user=NOBODY, LOOPFAST_ASSUME="strict")
         for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             guard = Guard(self)
-            connection = until(lambda: (new := strict.ask("new"))["ring"] and new, "the strict one hears the guard", 3)
+            connection = until(lambda: (new := strict.ask("new"))["ring"] and new, "the strict one hears the guard", SOMETIME)
             other = Pair(self, user=NOBODY)
             mine = other.ask("new")["number"]
             load_rules(RULES)
@@ -179,12 +179,12 @@ class TheGuard(Case):
             guard.process.send_signal(how)
             guard.process.wait(10)
             # The rule stands, and nobody says so any more.
-            until(lambda: other.ask("new")["ring"], "the dead guard is forgotten", 2)
+            until(lambda: other.ask("new")["ring"], "the dead guard is forgotten", SOMETIME)
             run("nft", "flush", "ruleset")
             self.assertEqual(strict.ask("send", connection["number"], 1000)["lanes"], [0, 0])
             self.assertIn("policy", strict.ask("new")["reasons"])
         guard = Guard(self)
-        until(lambda: pair.ask("new")["ring"], "fused again", 2)
+        until(lambda: pair.ask("new")["ring"], "fused again", SOMETIME)
         mine = pair.ask("new")["number"]
         # A new guard is found by who has traffic within 200 ms.
         for _ in range(10):
@@ -206,7 +206,7 @@ class TheGuard(Case):
         connection = pair.ask("new")
         self.assertTrue(connection["ring"])
         Guard(self)
-        until(lambda: pair.ask("send", connection["number"], 100)["lanes"] == [0, 0], "it has left", 2, 0.01)
+        until(lambda: pair.ask("send", connection["number"], 100)["lanes"] == [0, 0], "it has left", SOMETIME, 0.01)
         self.assertFalse(pair.ask("new")["ring"])
 
     def test_stopped(self) -> None:
@@ -218,12 +218,12 @@ class TheGuard(Case):
         load_rules(RULES)
         self.addCleanup(lambda: guard.process.send_signal(signal.SIGCONT))
         self.assertTrue(pair.ask("send", connection, 100)["ring"])
-        until(lambda: pair.ask("send", connection, 100)["lanes"] == [0, 0], "it looked itself", 6, 0.02)
+        until(lambda: pair.ask("send", connection, 100)["lanes"] == [0, 0], "it looked itself", SOMETIME, 0.02)
         guard.process.send_signal(signal.SIGCONT)
         guard.wait_for("nftables: ")
         run("nft", "flush", "ruleset")
         guard.wait_for("nothing forbids")
-        until(lambda: pair.ask("new")["ring"], "fused again", 2)
+        until(lambda: pair.ask("new")["ring"], "fused again", SOMETIME)
 
     def test_costs_little(self) -> None:
         guard = Guard(self)

@@ -3,7 +3,7 @@
 Started by the tests as whatever user and in whatever control group they want. Each line is a command and its
 arguments, each answer one line of JSON:
 
-    new              a new connection, with traffic until it is fused or will not be   -> number, lanes, reasons
+    new              a new connection, with traffic until it is fused or will not be   -> number, lanes, reasons, where from
     send N BYTES     so many bytes from the connecting end to the accepting one, checked; and 1 byte back
     push N BYTES     only sent, not received, and without waiting for room   -> how many the stream took
     pull N BYTES SECONDS   receives so many, checked, or what comes in that time
@@ -33,6 +33,10 @@ SIO_LOOPBACK_FAST_PATH = 0x98000010
 LIBRARY = ctypes.CDLL(None)
 LIBRARY.loopfast_reason_name.restype = ctypes.c_char_p
 BLOCK = bytes((i * 31 + (i >> 8) * 7) & 0xff for i in range(1 << 16))
+
+
+#: Two threads that connect to one listener must not take each other's ends.
+PAIRING = threading.Lock()
 
 
 def pattern(offset: int, size: int) -> bytes:
@@ -71,8 +75,9 @@ class Connection:
         opt_in(self.one)
         if SOURCE:
             self.one.bind((SOURCE, 0))
-        self.one.connect(listener.getsockname())
-        self.other, _ = listener.accept()
+        with PAIRING:
+            self.one.connect(listener.getsockname())
+            self.other, _ = listener.accept()
         for end in (self.one, self.other):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.settimeout(20)
@@ -88,7 +93,8 @@ class Connection:
     def look(self) -> dict:
         reasons = [LIBRARY.loopfast_reason_name(LIBRARY.loopfast_reason(end.fileno())).decode()
                    for end in (self.one, self.other)]
-        return {"ring": self.lanes() == [1, 1], "lanes": self.lanes(), "reasons": reasons, "sent": self.sent}
+        return {"ring": self.lanes() == [1, 1], "lanes": self.lanes(), "reasons": reasons, "sent": self.sent,
+                "from": self.one.getsockname()[1]}
 
     def send(self, size: int) -> None:
         """In pieces that fit, so that one thread can do both."""

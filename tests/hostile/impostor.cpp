@@ -13,11 +13,13 @@
 
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include "attacker.h"
+#include "base/clock.h"
 #include "link/identity.h"
 
 namespace loopfast::hostile {
@@ -89,6 +91,21 @@ Impostor::~Impostor() {
     close(report_);
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
+}
+
+Stage::Stage() {
+    void* const memory =
+        mmap(nullptr, sizeof *reached_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    reached_ = memory == MAP_FAILED ? nullptr : new (memory) std::atomic<int>{0};
+}
+
+Stage::~Stage() { munmap(reached_, sizeof *reached_); }
+
+bool Stage::awaited() const {
+    for (const int64_t end = now_ns() + 20'000'000'000; now_ns() < end; usleep(200))
+        if (reached_->load(std::memory_order_acquire) != 0)
+            return true;
+    return false;
 }
 
 void read_all(int link, Loot& loot) {

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 
 #include "link/address.h"
@@ -32,6 +33,21 @@ private:
     pid_t pid_ = -1;
     int hold_ = -1;
     int report_ = -1;
+};
+
+/// How far an impostor has come, for the test that must not go on before.
+class Stage {
+public:
+    Stage();
+    ~Stage();
+    Stage(const Stage&) = delete;
+    Stage& operator=(const Stage&) = delete;
+    void reach() { reached_->store(1, std::memory_order_release); }  // pairs with the load in awaited()
+    /// Waits for reach(). @return false if it does not come.
+    bool awaited() const;
+
+private:
+    std::atomic<int>* reached_;  ///< shared with the impostor's process
 };
 
 /// Reads what there is on a link, into the loot.

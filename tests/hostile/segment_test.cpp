@@ -27,10 +27,10 @@ constexpr int64_t kWait = 30;  // milliseconds that the victim's blocking calls 
 /// One call; `may_wait`: it may take the victim's timeout.
 void expect_tcp_like(Victim& victim, const std::string& command, bool may_wait) {
     SCOPED_TRACE(command);
-    const Answer answer = victim.ask(command, 3000);
+    const Answer answer = victim.ask(command);
     ASSERT_TRUE(answer.came) << (victim.alive() ? "the victim hangs" : "the victim died");
     EXPECT_TRUE(answer.as_tcp()) << answer.result << ", " << strerror(answer.error);
-    EXPECT_LT(answer.elapsed_us, may_wait ? 1'000'000 : 300'000);
+    EXPECT_LT(answer.elapsed_us, may_wait ? kInTime : kAtOnce);
     // A call that slept must not have spun: the few that do, before they sleep, take 50 us.
     EXPECT_TRUE(answer.elapsed_us < 25'000 || answer.cpu_us < answer.elapsed_us / 2)
         << answer.cpu_us << " us of processor in " << answer.elapsed_us;
@@ -184,7 +184,7 @@ TEST_F(Fused, APeerThatStopsForEver) {
     const Answer received = victim.ask("recv 10");
     EXPECT_EQ(received.error, EAGAIN);
     EXPECT_GE(received.elapsed_us, 100'000);
-    EXPECT_LT(received.elapsed_us, 1'000'000);
+    EXPECT_LT(received.elapsed_us, kInTime);
     EXPECT_LT(received.cpu_us, 50'000);
     long sent = 0;
     for (int i = 0; i < 100; ++i) {
@@ -232,7 +232,7 @@ TEST_F(Fused, AFloodOnTheLink) {
     }
     const Answer answer = victim.ask("recv 10");
     EXPECT_EQ(answer.error, EAGAIN);
-    EXPECT_LT(answer.elapsed_us, 1'000'000) << "the timeout holds under a flood";
+    EXPECT_LT(answer.elapsed_us, kInTime) << "the timeout holds under a flood";
     done = true;
     flood.join();
 }
@@ -257,10 +257,10 @@ TEST_F(Fused, HolesArePunchedWhileTheVictimWorks) {
     for (int i = 0; i < 30; ++i) {
         for (const char* command :
              {"send 100000 64", "recv 100000 64", "send 100", "recv 100 64", "poll 5 20"}) {
-            const Answer answer = victim.ask(command, 3000);
+            const Answer answer = victim.ask(command);
             ASSERT_TRUE(answer.came) << command;
             EXPECT_TRUE(answer.as_tcp()) << command;
-            EXPECT_LT(answer.elapsed_us, 1'000'000) << command;
+            EXPECT_LT(answer.elapsed_us, kInTime) << command;
         }
     }
     done = true;
@@ -280,7 +280,7 @@ TEST_F(Fused, LinkThatHangsUpWithBytesUnderWay) {
     EXPECT_EQ(victim.ask("recv 1").error, EAGAIN);  // a wait, in which it hears of the hang-up
     EXPECT_EQ(victim.result("send 10"), 10);
     std::string got(5010, 0);
-    const timeval limit{3, 0};
+    const timeval limit{20, 0};
     setsockopt(attack->tcp, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     EXPECT_EQ(recv(attack->tcp, got.data(), got.size(), MSG_WAITALL), 5010);
     EXPECT_TRUE(got == std::string(5010, 'v'));
@@ -306,10 +306,10 @@ TEST_F(Fused, WhoTakesBytesBackIsNotKeptAtItForEver) {
         }
     });
     for (int i = 0; i < 5; ++i) {
-        const Answer answer = victim.ask("recv 10", 2000);
+        const Answer answer = victim.ask("recv 10");
         EXPECT_TRUE(answer.came) << "a call with a timeout never ended";
-        EXPECT_LT(answer.elapsed_us, 1'000'000);
-        const Answer sent = victim.ask("send 10 64", 2000);
+        EXPECT_LT(answer.elapsed_us, kInTime);
+        const Answer sent = victim.ask("send 10 64");
         EXPECT_TRUE(sent.came) << "a call that does not wait never ended";
     }
     done = true;

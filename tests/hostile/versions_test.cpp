@@ -34,15 +34,15 @@ TEST_P(Versions, TheyTalk) {
         ASSERT_EQ(connector.result("connect " + std::to_string(port)), 0);
         ASSERT_EQ(acceptor.result("accept"), 0);
         acceptor.result("unlisten");
-        acceptor.result("timeout 3000");
-        connector.result("timeout 3000");
+        acceptor.result("timeout 10000");
+        connector.result("timeout 10000");
         for (int i = 0; i < 20; ++i)
             for (Victim* sender : {&connector, &acceptor}) {
                 Victim& receiver = sender == &connector ? acceptor : connector;
                 ASSERT_EQ(sender->result("send 50"), 50);
                 const Answer got = receiver.ask("recv 50");
                 ASSERT_EQ(got.bytes, std::string(50, 'v'));
-                ASSERT_LT(got.elapsed_us, 500'000);
+                ASSERT_LT(got.elapsed_us, kAtOnce);
             }
         EXPECT_EQ(connector.result("lane"), one.fuse ? 1 : 0);
         EXPECT_EQ(acceptor.result("lane"), one.fuse ? 1 : 0);

@@ -22,6 +22,12 @@ struct Answer {
     bool as_tcp() const;
 };
 
+/// How long a call may take that waits for nobody, and one that waits for the victim's short timeout, in microseconds.
+/// A machine that runs ten other things may stop a process for a good part of a second; who waits for its peer waits
+/// for ever.
+constexpr int64_t kAtOnce = 2'000'000;
+constexpr int64_t kInTime = 3'000'000;
+
 class Victim {
 public:
     /// `uid` not 0: runs as that user. `setting`: "NAME=VALUE", several with spaces between them, or empty.
@@ -33,12 +39,12 @@ public:
     Victim& operator=(const Victim&) = delete;
 
     /// Asks, and waits at most `limit_ms` for the answer.
-    Answer ask(const std::string& command, int limit_ms = 5000);
+    Answer ask(const std::string& command, int limit_ms = 20'000);
     /// The result alone; a missing answer is a failure of the test.
-    long result(const std::string& command, int limit_ms = 5000);
+    long result(const std::string& command, int limit_ms = 20'000);
     bool alive();
     /// Ends its input: it must exit by itself, at once and with status 0.
-    bool exits(int limit_ms = 3000);
+    bool exits(int limit_ms = 20'000);
 
 private:
     pid_t pid_ = -1;

@@ -36,8 +36,8 @@ class Mosquitto(Compared):
 
     def settled(self, lane: Lane, topic: str, subscribers: list[Program]) -> None:
         """Every subscriber has its subscription: it has seen a first message."""
-        until(lambda: (self.publish(lane, topic, "-m", "begin").succeed(10) or True) and
-              all("begin" in one.output() for one in subscribers), "the subscribers are there", 20, 0.05)
+        until(lambda: (self.publish(lane, topic, "-m", "begin").succeed(30) or True) and
+              all("begin" in one.output() for one in subscribers), "the subscribers are there", 60, 0.05)
 
     def test_messages(self) -> None:
         lines = [f"{number} " + "m" * (number * 31 % 900) for number in range(MESSAGES)]
@@ -55,7 +55,7 @@ class Mosquitto(Compared):
                 self.settled(lane, topic, subscribers)
                 with (self.folder / "lines").open() as file:
                     self.publish(lane, topic, "-q", quality, "-l", stdin=file.fileno()).succeed(60)
-                self.publish(lane, topic, "-q", quality, "-m", "the end").succeed(20)
+                self.publish(lane, topic, "-q", quality, "-m", "the end").succeed(40)
                 for subscriber in subscribers:
                     # The last two publishers are two connections: at quality 0 the broker may read either first.
                     until(lambda subscriber=subscriber: {"the end", lines[-1]} <= set(subscriber.output().splitlines()),
@@ -90,9 +90,9 @@ class Mosquitto(Compared):
         publisher = self.publish(lane, "kept", "-q", "1", "-l", stdin=subprocess.PIPE)
         publisher.process.stdin.write(("\n".join(sent) + "\n").encode())
         publisher.process.stdin.close()
-        publisher.succeed(20)
+        publisher.succeed(40)
         again = self.subscribe(lane, "kept", 10**9, *options)
-        until(lambda: again.output().endswith(sent[-1] + "\n"), "the session's messages", 20)
+        until(lambda: again.output().endswith(sent[-1] + "\n"), "the session's messages")
         got = [line for line in again.output().splitlines() if line.startswith("meanwhile")]
         self.assertEqual(got, sent)
         again.stop(signal.SIGINT)

@@ -105,7 +105,7 @@ class MariaDb(Compared):
         self.sql(lane, f"kill connection {identity}")
         self.say(one, "select 1;")
         until(lambda: "ERROR" in one.output() or "gone away" in one.output(), "it hears of its end")
-        self.assertLess(time.monotonic() - begin, 10)
+        self.assertLess(time.monotonic() - begin, 50, "nobody slept for its minute")
         one.kill()
         two, identity = session()
         two.kill()

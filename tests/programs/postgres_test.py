@@ -68,10 +68,10 @@ class Postgres(Case):
         for options, front in ((["-c4", "-j2", "-T3"], FAST),
                                (["-n", "-c4", "-j2", "-T2", "-S", "-M", "prepared"], FAST),
                                (["-n", "-c2", "-T1", "-S"], ())):
-            load = self.client("pgbench", *options, front=front)
-            if front:
-                until(lambda: self.on_ring() >= 2 or load.process.poll() is not None, "sessions on the ring lane", 10)
-                load.require_alive()
+            def begin(options: list[str] = options, front: tuple[str, ...] = front) -> Program:
+                return self.client("pgbench", *options, front=front)
+
+            load = self.load_on_ring(begin, lambda: self.on_ring() >= 2) if front else begin()
             text = load.succeed(60)
             self.assertRegex(text, r"number of failed transactions: 0 ")
         sums = self.psql("select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history), "
@@ -106,16 +106,16 @@ class Postgres(Case):
         for number in range(200):
             self.say(notifier, f"notify news, 'number {number}';")
         self.say(notifier, "select 'sent';")
-        until(lambda: "sent" in notifier.output(), "all is sent", 20)
+        until(lambda: "sent" in notifier.output(), "all is sent")
         for listener in listeners:
             self.say(listener, "select 1;")  # psql looks for notifications after a command
             until(lambda listener=listener: listener.output().count("Asynchronous notification") == 200,
-                  "all are heard", 20)
+                  "all are heard")
             numbers = [line.partition('"number ')[2].partition('"')[0] for line in listener.output().splitlines()
                        if "Asynchronous" in line]
             self.assertEqual(numbers, [str(number) for number in range(200)])
             listener.process.stdin.close()
-            listener.succeed(10)
+            listener.succeed(30)
         self.stop_server()
 
     def test_cancel(self) -> None:
@@ -127,18 +127,18 @@ class Postgres(Case):
             until(lambda: self.psql(running) == "1\n", "the query runs")
             begin = time.monotonic()
             os.kill(session.pid, signal.SIGINT)  # a psql that reads a script cancels and ends
-            session.wait(10)
+            session.wait(40)
             self.assertIn("canceling statement due to user request", session.output())
-            self.assertLess(time.monotonic() - begin, 5)
+            self.assertLess(time.monotonic() - begin, 50, "nobody slept for its minute")
         session = self.session()
         self.say(session, "select repeat('warm', 3000);\nselect pg_sleep(60);")
         until(lambda: self.psql(running) == "1\n", "the query runs")
         self.psql("select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(60);'")
-        until(lambda: "canceling statement" in session.output(), "it is cancelled", 10)
+        until(lambda: "canceling statement" in session.output(), "it is cancelled")
         self.say(session, "select 'alive';")
         until(lambda: session.output().endswith("alive\n"), "the session goes on")
         session.process.stdin.close()
-        session.succeed(10)
+        session.succeed(30)
         self.stop_server()
 
     def test_killed(self) -> None:
@@ -149,7 +149,7 @@ class Postgres(Case):
         until(lambda: session.output().endswith("open\n"), "the transaction is open")
         session.kill()
         count = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
-        until(lambda: self.psql(count) == "0\n", "its backend has gone", 10)
+        until(lambda: self.psql(count) == "0\n", "its backend has gone")
         self.assertEqual(self.psql("select count(*) from kept"), "0\n")
         other = self.session()
         self.say(other, "select repeat('warm', 3000); select 'here';")
@@ -157,9 +157,9 @@ class Postgres(Case):
         self.psql("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend' "
                   "and pid <> pg_backend_pid()")
         self.say(other, "select 1;")
-        until(lambda: "terminating connection" in other.output(), "it hears of its end", 10)
+        until(lambda: "terminating connection" in other.output(), "it hears of its end")
         other.process.stdin.close()
-        other.wait(10)
+        other.wait(30)
         self.stop_server()
 
 
@@ -242,13 +242,13 @@ class PostgresInLanes(Compared):
         for one in sessions:
             one.process.stdin.write(b"select 1;\n")
             one.process.stdin.flush()
-            until(lambda one=one: one.output().count("Asynchronous notification") == 30, "all is heard", 20)
+            until(lambda one=one: one.output().count("Asynchronous notification") == 30, "all is heard")
         sessions[0].process.stdin.write(b"select pg_sleep(60);\n")
         sessions[0].process.stdin.flush()
         until(lambda: self.psql(lane, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60);' "
                                       "and state = 'active'") == "1\n", "the query runs")
         os.kill(sessions[0].pid, signal.SIGINT)
-        sessions[0].wait(10)
+        sessions[0].wait(40)
         self.assertIn("canceling statement due to user request", sessions[0].output())
         # A backend dies: the server ends every session, cleans up and begins anew.
         victim = int(sessions[1].output().partition("pid|")[2].split()[0])
@@ -256,10 +256,10 @@ class PostgresInLanes(Compared):
         sessions[2].process.stdin.flush()
         os.kill(victim, signal.SIGKILL)
         until(lambda: "terminating connection because of crash" in sessions[2].output() or
-              "server closed the connection" in sessions[2].output(), "the other session hears of it", 20)
+              "server closed the connection" in sessions[2].output(), "the other session hears of it")
         for one in sessions[1:]:
             one.process.stdin.close()
-            one.wait(20)
+            one.wait(40)
         until(lambda: server.output().count("ready to accept connections") == 2, "the server began anew", 30)
         self.assertEqual(self.psql(lane, "select count(*) from t")[-1:], "\n")
 

@@ -161,7 +161,7 @@ listen all
 
     def load(self, lane: Lane, url: str, connections: int, while_it_runs) -> int:
         """wrk without a failed request but those that a worker's end cuts off. @return requests."""
-        load = self.start("wrk", "-t2", f"-c{connections}", f"-d{LOAD}s", url, front=lane.client)
+        load = self.start("wrk", "-t2", f"-c{connections}", f"-d{LOAD}s", "--timeout", "20s", url, front=lane.client)
         time.sleep(0.5)
         while_it_runs()
         text = load.succeed(LOAD + 30)
@@ -197,7 +197,7 @@ listen all
             pid_file, old = self.masters["front"], self.master("front")
             old_workers = set(nginx_workers(old))
             os.kill(programs["front"].pid, signal.SIGUSR1)  # now it has no parent any more
-            programs["front"].wait(10)
+            programs["front"].wait(30)
 
             def upgrade() -> None:
                 os.kill(old, signal.SIGUSR2)
@@ -216,7 +216,7 @@ listen all
                            front=lane.client).succeed()
                 self.assertTrue((self.folder / "after").read_bytes() == content(int(path.rpartition("/")[2])))
             os.kill(master, signal.SIGQUIT)
-            until(lambda: ended(master), "the new master ends", 20)
+            until(lambda: ended(master), "the new master ends")
             return "upgraded"
 
         self.compare(scenario, fused=20, inside=True)

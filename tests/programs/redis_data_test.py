@@ -73,7 +73,7 @@ class Values(RedisCase):
                     expected = value_of(key, size)
                     for reader in (fast, slow, fast):
                         self.assertTrue(reader.call("GET", key) == expected, f"{key} differs")
-                self.assertTrue(on_ring(fast.socket))
+                self.warm(fast)
                 self.assertFalse(on_ring(slow.socket))
 
     def test_pipelines(self) -> None:
@@ -90,7 +90,7 @@ class Values(RedisCase):
                 expected += [b"OK", len(value), value[1:41], value]
             got = client.pipeline(commands)
             self.assertTrue(got == expected, "a pipeline's replies differ")
-        self.assertTrue(on_ring(client.socket))
+        self.warm(client)
         self.assert_on_ring(server, port)
 
     def test_a_deep_pipeline_that_nobody_reads_yet(self) -> None:
@@ -104,7 +104,7 @@ class Values(RedisCase):
             client.send("GET", "deep")
         for number in range(requests):
             self.assertTrue(client.reply() == value, f"reply {number} differs")
-        self.assertTrue(on_ring(client.socket))
+        self.warm(client)
 
 
 class Persistence(RedisCase):

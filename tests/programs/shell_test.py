@@ -11,7 +11,7 @@ from harness.case import FAST, Case, main
 from harness.process import fast
 
 SCRIPTS = {
-    "listing": "ls -la /usr/bin | head -50; ls /nowhere; echo status $?",
+    "listing": "ls -la /usr/lib/python3.*/ | head -50; ls /nowhere; echo status $?",
     "pipes": "seq 200000 | awk '{s += $1} END {print s}'; yes | head -c 1000000 | sha256sum; seq 5 | tac | paste -sd+ | bc",
     "redirections": """
         exec 3>out 4<&0 5>&1
@@ -26,7 +26,7 @@ END
         """,
     "statuses": "false; echo $?; (exit 37); echo $?; bash -c 'kill -9 $$'; echo $?; nosuchprogram; echo $?; "
                 "timeout 0.1 sleep 5; echo $?; sh -c 'exit 3' | cat; echo ${PIPESTATUS[*]}; exit 19",
-    "jobs": "for i in 1 2 3 4; do (sleep 0.$i; echo $i) & done; wait; trap 'echo trapped' USR1; kill -USR1 $$; "
+    "jobs": "{ for i in 1 2 3 4; do (sleep 0.$i; echo $i) & done; wait; } | sort; trap 'echo trapped' USR1; kill -USR1 $$; "
             "coproc cat; echo through >&${COPROC[1]}; read -r l <&${COPROC[0]}; echo $l; kill $COPROC_PID",
     "descriptors": "ulimit -n; ls /proc/self/fd | wc -l; exec {fd}</dev/null; echo $fd; exec {fd}<&-; "
                    "for i in {1..500}; do /bin/true; done; echo done",

@@ -174,7 +174,7 @@ Subsystem sftp internal-sftp
                                 front=lane.client)
             results.append((status.wait(30), status.output()))
             results.append(self.forward(lane, port, there, data))
-            until(lambda: len(observe_sessions(server.pid)) == 0, "the sessions have ended", 20)
+            until(lambda: len(observe_sessions(server.pid)) == 0, "the sessions have ended")
             self.holds_again(server, before)
             return results
 

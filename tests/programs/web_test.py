@@ -135,12 +135,13 @@ http {{
         """wrk over kept connections, with a reload in the middle: new workers, no failed request."""
         server, port = self.nginx()
         for path, connections in (("5000", 40), ("65536", 10)):
-            load = self.start("wrk", "-t2", f"-c{connections}", "-d3s", "--latency", f"http://127.0.0.1:{port}/{path}")
-            until(lambda: sum(observe.lanes(worker)["ring"] for worker in self.workers(server)) >= connections // 2,
-                  "the workers' connections are on the ring lane", 3)
+            load = self.load_on_ring(
+                lambda: self.start("wrk", "-t2", f"-c{connections}", "-d3s", "--timeout", "20s", "--latency",
+                                   f"http://127.0.0.1:{port}/{path}"),
+                lambda: sum(observe.lanes(worker)["ring"] for worker in self.workers(server)) >= connections // 2)
             before = set(self.workers(server))
             os.kill(server.pid, signal.SIGHUP)
-            until(lambda before=before: set(self.workers(server)) - before, "new workers", 10)
+            until(lambda before=before: set(self.workers(server)) - before, "new workers")
             text = load.succeed(30)
             self.assertNotIn("Non-2xx", text)
             # A worker that ends closes connections at rest: wrk counts each as one read error and connects anew.
@@ -148,8 +149,8 @@ http {{
             if errors:
                 self.assertEqual((errors[1], errors[4]), ("0", "0"), text)
                 self.assertLessEqual(int(errors[2]) + int(errors[3]), connections, text)
-            self.assertGreater(int(re.search(r"(\d+) requests in", text)[1]), 1000)
-            until(lambda before=before: not before & set(self.workers(server)), "the old workers end", 20)
+            self.assertGreater(int(re.search(r"(\d+) requests in", text)[1]), 200)
+            until(lambda before=before: not before & set(self.workers(server)), "the old workers end")
         for worker in self.workers(server):
             until(lambda worker=worker: observe.segments(worker) == 0, "no segment is left in a worker")
 
@@ -181,8 +182,8 @@ http {{
                 if command[0] == "python3":
                     for size in (1, 100, 70_000, 4_000_000):
                         self.assertTrue(self.get(port, f"backend/{size}", front) == b"b" * size)
-            load = self.start("wrk", "-t1", "-c8", "-d2s", f"http://127.0.0.1:{port}/backend/3000")
-            self.wait_on_ring(behind, backend)
+            load = self.load_of(behind, backend, 1, "wrk", "-t1", "-c8", "-d2s", "--timeout", "20s",
+                                f"http://127.0.0.1:{port}/backend/3000")
             text = load.succeed(30)
             self.assertNotIn("Non-2xx", text)
             self.assertNotIn("Socket errors", text)
@@ -218,9 +219,10 @@ class Node(Case):
         port = free_port()
         server = self.serve(port, "node", self.folder / "server.js", str(port))
         for front in (FAST, ()):
-            client = self.start("node", self.folder / "client.js", str(port), front=front)
             if front:
-                self.wait_on_ring(server, port)
+                client = self.load_of(server, port, 1, "node", self.folder / "client.js", str(port))
+            else:
+                client = self.start("node", self.folder / "client.js", str(port), front=())
             self.assertEqual(client.succeed(), "all the same\n")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             sizes = [0, 1, 50_000, 8_000_000] * 2

@@ -116,6 +116,13 @@ TEST(Maps, OnlyTheArenaIsTaken) {
     EXPECT_EQ(found[0].inode, 1234u);
 }
 
+TEST(Maps, AFileThatCannotBeReadIsNoException) {
+    EXPECT_EQ(read_whole("/proc/self/comm"), "unit_cli_report\n");
+    EXPECT_EQ(read_whole("/nowhere"), std::nullopt);
+    // It opens, and nothing is at its beginning: the read fails, as one of a process's maps does that has ended.
+    EXPECT_EQ(read_whole("/proc/self/mem"), std::nullopt);
+}
+
 TEST(Suggestion, NearEnoughOrNone) {
     EXPECT_EQ(nearest("spni", {"spin", "threshold"}), "spin");
     EXPECT_EQ(nearest("treshold", {"spin", "threshold"}), "threshold");

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from . import observe
 from .process import COMMAND, LIBRARY, PATIENCE, Program, clean_environment, fast, stacks
-from .wait import until
+from .wait import TimeLimit, until
 
 SKIP = 77
 OWN_NAMESPACE = "LOOPFAST_TEST_NAMESPACE"
@@ -93,32 +93,50 @@ class Case(unittest.TestCase):
         """The connections of `port` that a process has are on the ring lane: all that have carried enough
         to be past the threshold of `loopfast run`."""
         pid = program if isinstance(program, int) else program.pid
-        count = observe.lanes(pid, port, ESTABLISHED)
-        if count["ring"] < at_least or count["kernel"]:
+        count: dict[str, int] = {}
+
+        def settled() -> bool:
+            count.update(observe.lanes(pid, port, ESTABLISHED))
+            return count["ring"] >= at_least and not count["kernel"]
+
+        try:
+            until(settled, "the ring lane", 20)
+        except TimeLimit:
             table = subprocess.run([COMMAND, "status", "--pid", str(pid)], env=clean_environment(), text=True,
                                    capture_output=True, timeout=20, check=False).stdout
             self.fail(f"{count}, wanted {at_least} or more on the ring lane and no other. Now:\n{table[:3000]}")
 
-    def wait_on_ring(self, program: Program, port: int, at_least: int = 1, seconds: float = 20.0) -> None:
-        """So many connections of a program that has just begun are on the ring lane; others may be on their
-        way there."""
-        until(lambda: program.process.poll() is not None or
-              observe.lanes(program.pid, port, ESTABLISHED)["ring"] >= at_least,
-              f"{at_least} connections on the ring lane", seconds)
-        program.require_alive()
+    def load_on_ring(self, begin: Callable[[], Program], on_ring: Callable[[], bool], seconds: float = PATIENCE) -> Program:
+        """Starts a load, and returns it once `on_ring` has seen it on the ring lane. On a loaded machine one may be
+        over before anybody has looked: then another one is started, three in all."""
+        for _ in range(3):
+            load = begin()
+            if until(lambda load=load: (on_ring() and "seen") or (load.process.poll() is not None and "over"),
+                     "the load's connections are on the ring lane", seconds) == "seen":
+                return load
+            load.succeed()
+        raise load.failure("three times, and nobody has seen it on the ring lane")
+
+    def load_of(self, server: Program, port: int, at_least: int, *command: str | Path) -> Program:
+        """A load that has so many connections of a server's on the ring lane."""
+        def seen() -> bool:
+            server.require_alive()
+            return observe.lanes(server.pid, port, ESTABLISHED)["ring"] >= at_least
+
+        return self.load_on_ring(lambda: self.start(*command), seen)
 
     def _nothing_left(self) -> None:
         """Runs after all programs were ended and the script closed its sockets."""
         if os.environ.get(OWN_NAMESPACE) == "1":
-            until(lambda: not observe.namespace_members(), "no process is left", 10)
-            until(lambda: not observe.socket_names(), "no socket name is left", 10)
+            until(lambda: not observe.namespace_members(), "no process is left")
+            until(lambda: not observe.socket_names(), "no socket name is left")
         self.assertEqual(observe.segments(os.getpid()), 0, "segments are left in the test itself")
         left = {number: target for number, target in observe.of_connections(os.getpid()).items()
                 if number not in self.before}
         self.assertEqual(left, {}, "descriptors are left in the test itself")
 
 
-def listening(program: Program, port: int, seconds: float = 20.0) -> None:
+def listening(program: Program, port: int, seconds: float = PATIENCE) -> None:
     """Returns as soon as somebody listens on `port`; looks without connecting."""
     wanted = f":{port:04X} "
 
@@ -134,11 +152,24 @@ def listening(program: Program, port: int, seconds: float = 20.0) -> None:
         raise program.failure(str(problem) + "\n" + stacks(program.pid)) from None
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port that is free on 127.0.0.1 at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port that nobody has, given to one caller only: and below those that the kernel gives to connections,
+    so that no client's own end takes it before the server that it is meant for has begun. The ports 10000 above,
+    where a Redis cluster has its bus, are not given out either."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 20_000)
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
 
 
 def seeded() -> random.Random:

@@ -29,6 +29,9 @@ from .wait import until
 #: `./dev apps --long` sets it: more rounds, more bytes, every lane.
 LONG = os.environ.get("LOOPFAST_TEST_LONG", "") == "1"
 
+#: For scenarios that take their time to begin: all lanes are for the long form.
+LANES = ("kernel", "both", "server", "client") if LONG else ("kernel", "both")
+
 #: Descriptors above are the library's (base/hidden.h); no program of these tests opens so many.
 FIRST_HIDDEN = 700
 
@@ -128,8 +131,8 @@ class Compared(Case):
     def clean(self) -> None:
         """The programs of a lane have ended: no process and no name may be left of them."""
         if os.environ.get(OWN_NAMESPACE) == "1":
-            until(lambda: not observe.namespace_members(), "no process is left", 10)
-            until(lambda: not observe.socket_names(), "no socket name is left", 10)
+            until(lambda: not observe.namespace_members(), "no process is left")
+            until(lambda: not observe.socket_names(), "no socket name is left")
 
     def holds(self, program: Program | int) -> tuple[int, int]:
         """What a server holds at rest: its own descriptors with the links of its connections, and its segments.
@@ -145,6 +148,6 @@ class Compared(Case):
         pid = program if isinstance(program, int) else program.pid
         try:
             until(lambda: self.holds(pid)[0] <= before[0] + spare and self.holds(pid)[1] <= before[1],
-                  f"it holds no more than {before} (descriptors, segments) again", 15)
+                  f"it holds no more than {before} (descriptors, segments) again")
         except AssertionError as problem:
             raise AssertionError(f"{problem}: {self.holds(pid)}; {observe.descriptors(pid)}") from None

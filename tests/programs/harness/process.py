@@ -93,7 +93,7 @@ class Program:
         self._signal_session(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = PATIENCE) -> int:
         """Asks it to end, and fails if it does not. @return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)

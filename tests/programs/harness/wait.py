@@ -1,4 +1,5 @@
-"""Waiting for a condition: it holds, or the wait fails at its time limit. No test sleeps and hopes."""
+"""Waiting for a condition: it holds, or the wait fails at its time limit. No test sleeps and hopes. Limits are for what
+has failed: a machine that runs ten other things needs seconds for what takes milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ class TimeLimit(AssertionError):
     """What was waited for did not happen in time."""
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 10.0, pause: float = 0.01) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = 30.0, pause: float = 0.01) -> T:
     """Calls `condition` until it returns something true, and returns that."""
     end = time.monotonic() + seconds
     while True:
