@@ -47,33 +47,86 @@ void leave_sections(int keep, uintptr_t here) {
 
 void leave_sections_below(uintptr_t target) { leave_sections(0, target); }
 
-bool FamilyLock::lock_slow(uint32_t me) {
-    if (owner_.load(std::memory_order_relaxed) == me && held_locks > 1) {
+/// Says of this thread's sections, but for the one that it is about to take, that a handler on top of them
+/// waits.
+/// @return whether that was said before.
+bool FamilyLock::mark_sections(uint32_t me, bool waiting) {
+    const uint32_t before = waiting ? me : me | kOwnerWaits;
+    const uint32_t after = waiting ? me | kOwnerWaits : me;
+    bool was = false;
+    for (int i = 0; i < held_locks - 1 && i < kMostHeld; ++i) {
+        uint32_t owner = before;
+        // Relaxed: who reads it looks again and again.
+        was = (!held_sections[i].lock->owner_.compare_exchange_strong(owner, after,
+                                                                      std::memory_order_relaxed) &&
+               owner == after) ||
+              was;
+    }
+    return was;
+}
+
+FamilyLock::Taken FamilyLock::take_slow(uint32_t me, bool may_give_up) {
+    if (thread_of(owner_.load(std::memory_order_relaxed)) == me && held_locks > 1) {
         // Are we on top of our own section? Then it stands above us on the stack. One at our very place or
         // below is over: its thread jumped out of it and came here again. (That is the second net: one that
         // came back by way of more frames than before is not caught here, but at the jump.)
         leave_sections(1, stack_pointer() + 1);
-        if (owner_.load(std::memory_order_relaxed) == me)
-            return false;
+        if (thread_of(owner_.load(std::memory_order_relaxed)) == me)
+            return Taken::kOwn;
     }
+    return wait(me, may_give_up);
+}
+
+FamilyLock::Taken FamilyLock::wait(uint32_t me, bool may_give_up) {
+    constexpr unsigned kSpins = 200;
+    /// What somebody else waits for comes mostly: a moment for that. Of two who wait for each other one has
+    /// more patience, so that only one gives up. Who has given up on top of the same section before has none,
+    /// or signals that come often enough would never let the section go on.
+    constexpr int kPatience = 50;
+    const bool on_top = held_locks > 1;
+    bool marked = false;
+    bool again = false;
+    int knots = 0;
+    Taken result;
     for (unsigned round = 1;; ++round) {
         uint32_t owner = 0;
-        if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
-            return true;
-        if (owner == me)
-            return held_locks == 1;  // our id, but not our doing: a dead relative had it before us
-        if (round < 200) {
+        if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire)) {
+            result = Taken::kYes;
+            break;
+        }
+        if (thread_of(owner) == me) {
+            // Our id, but not our doing: a dead relative had it before us.
+            if (!on_top)
+                owner_.store(me, std::memory_order_relaxed);
+            result = on_top ? Taken::kOwn : Taken::kYes;
+            break;
+        }
+        if (round < kSpins) {
             pause_cpu();
             continue;
         }
+        if (on_top && !marked) {
+            again = mark_sections(me, true);
+            marked = true;
+        } else if (on_top && round % 16 == 0) {
+            mark_sections(me, true);  // as a handler on top of this one takes it away
+        }
+        knots = (owner & kOwnerWaits) != 0 ? knots + 1 : 0;
+        if (on_top && may_give_up && knots > 0 &&
+            (again || knots > (me < thread_of(owner) ? kPatience : 4 * kPatience)))
+            return Taken::kBusy;  // what is said of our sections stays, until they are over
         // A copy takes microseconds; a holder that is not running may take a time slice. Signals sent to a
         // thread id reach it whatever its process, so asking for it says whether it still exists.
-        if (round % 64 == 0 && is_gone(static_cast<int>(owner))) {
-            if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
-                return true;
+        if (round % 64 == 0 && is_gone(static_cast<int>(thread_of(owner))) &&
+            owner_.compare_exchange_strong(owner, me, std::memory_order_acquire)) {
+            result = Taken::kYes;
+            break;
         }
         sys::sleep_ns(20'000);
     }
+    if (marked)
+        mark_sections(me, false);
+    return result;
 }
 
 FamilyLock::Taken FamilyLock::try_lock() {
@@ -84,17 +137,24 @@ FamilyLock::Taken FamilyLock::try_lock() {
     // Acquire, both: pairs with the release in unlock().
     if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
         return Taken::kYes;
-    if (owner != me && is_gone(static_cast<int>(owner)) &&
+    if (thread_of(owner) != me && is_gone(static_cast<int>(thread_of(owner))) &&
         owner_.compare_exchange_strong(owner, me, std::memory_order_acquire))
         return Taken::kYes;
     --held_locks;
-    return owner == me ? Taken::kOwn : Taken::kBusy;
+    return thread_of(owner) == me ? Taken::kOwn : Taken::kBusy;
 }
 
 HoldBoth::HoldBoth(FamilyLock& first, FamilyLock& second) : first_(first), second_(second) {
     constexpr int kRounds = 20;
-    for (;;) {
-        first_taken_ = first_.lock();
+    /// On top of a section of this thread: about a second. Nobody who has one of the two works that long on
+    /// it.
+    constexpr int kMostAttempts = 10'000;
+    const bool on_top = held_locks != 0;
+    for (int attempt = 0; !on_top || attempt < kMostAttempts; ++attempt) {
+        const FamilyLock::Taken outcome = first_.take();
+        if (outcome == FamilyLock::Taken::kBusy)
+            break;
+        first_taken_ = outcome == FamilyLock::Taken::kYes;
         for (int round = 0; round < kRounds; ++round) {
             const FamilyLock::Taken taken = second_.try_lock();
             second_taken_ = taken == FamilyLock::Taken::kYes;
@@ -104,8 +164,10 @@ HoldBoth::HoldBoth(FamilyLock& first, FamilyLock& second) : first_(first), secon
         }
         if (first_taken_)
             first_.unlock();
+        first_taken_ = false;
         sys::sleep_ns(20'000);
     }
+    held_ = false;
 }
 
 HoldBoth::~HoldBoth() {

@@ -6,6 +6,10 @@
 //   - a signal handler that comes back into the library on top of its own thread's copy is recognised
 //     instead of waiting for itself: a receive may run then (it commits by one compare-and-swap, and the
 //     interrupted one starts again), a send is turned away (see segment/ring.h);
+//   - two threads whose handlers each want what the other one's section has do not wait for ever: who waits
+//   on
+//     top of a section says so in that section's lock, and who finds that said of the lock he waits for, on
+//     top of a section of his own, gives up where he can (EINTR);
 //   - a section that such a handler jumped out of (siglongjmp) is recognised too: nothing in it has been
 //     committed, and its lock is let go of, at the jump (posix/jumps.cpp) or at this thread's next lock.
 #pragma once
@@ -57,31 +61,29 @@ void leave_sections_below(uintptr_t target);
 
 class FamilyLock {
 public:
-    /// Takes the lock. @return false when this thread held it already (we are in a signal handler): then
-    /// the section may run, and must not unlock.
-    bool lock() {
-        const uint32_t me = my_tid();
-        uint32_t owner = 0;
-        held_sections[held_locks & (kMostHeld - 1)] = {this, stack_pointer()};
-        ++held_locks;
-        // Acquire pairs with the release in unlock(): what the last owner wrote is seen.
-        if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire)) [[likely]]
-            return true;
-        if (!lock_slow(me)) {
-            --held_locks;
-            return false;
-        }
-        return true;
-    }
+    enum class Taken {
+        kYes,
+        kOwn,  ///< this thread has it already: we are in a signal handler on top of the section
+        kBusy
+    };
 
-    /// Takes it only if it is free, or its owner is dead. kOwn: this thread has it already.
-    enum class Taken { kYes, kOwn, kBusy };
+    /// Takes the lock. @return false when this thread held it already: then the section may run, and must not
+    /// unlock.
+    bool lock() { return take(false) == Taken::kYes; }
+
+    /// The same for what can say that it was interrupted. In a handler on top of some section of this thread
+    /// it is kBusy when who has the lock waits as well, in a handler on top of that: it may be for the lock
+    /// that this thread has.
+    Taken take() { return take(true); }
+
+    /// Takes it only if it is free, or its owner is dead.
     Taken try_lock();
 
     /// The section that took it is over, though it has not come to its end.
     void abandon() {
-        uint32_t owner = my_tid();
-        owner_.compare_exchange_strong(owner, 0, std::memory_order_release);
+        uint32_t owner = owner_.load(std::memory_order_relaxed);
+        if (thread_of(owner) == my_tid())
+            owner_.compare_exchange_strong(owner, 0, std::memory_order_release);
     }
 
     void unlock() {
@@ -94,7 +96,27 @@ public:
     void reset() { owner_.store(0, std::memory_order_relaxed); }
 
 private:
-    [[gnu::noinline]] bool lock_slow(uint32_t me);
+    /// In the word beside the owner's id, which has 22 bits: it waits for another lock, in a handler on top
+    /// of the section.
+    static constexpr uint32_t kOwnerWaits = 1U << 31;
+    static uint32_t thread_of(uint32_t owner) { return owner & ~kOwnerWaits; }
+
+    Taken take(bool may_give_up) {
+        const uint32_t me = my_tid();
+        uint32_t owner = 0;
+        held_sections[held_locks & (kMostHeld - 1)] = {this, stack_pointer()};
+        ++held_locks;
+        // Acquire pairs with the release in unlock(): what the last owner wrote is seen.
+        if (owner_.compare_exchange_strong(owner, me, std::memory_order_acquire)) [[likely]]
+            return Taken::kYes;
+        const Taken taken = take_slow(me, may_give_up);
+        if (taken != Taken::kYes)
+            --held_locks;
+        return taken;
+    }
+    [[gnu::noinline]] Taken take_slow(uint32_t me, bool may_give_up);
+    Taken wait(uint32_t me, bool may_give_up);
+    static bool mark_sections(uint32_t me, bool waiting);
     std::atomic<uint32_t> owner_{0};
 };
 
@@ -114,20 +136,42 @@ private:
     bool taken_;
 };
 
+/// Scope of a section that is left out when its lock cannot be had, see take().
+class HoldIfFree {
+public:
+    explicit HoldIfFree(FamilyLock& lock) : lock_(lock), taken_(lock.take()) {}
+    ~HoldIfFree() {
+        if (taken_ == FamilyLock::Taken::kYes)
+            lock_.unlock();
+    }
+    HoldIfFree(const HoldIfFree&) = delete;
+    HoldIfFree& operator=(const HoldIfFree&) = delete;
+    /// False: the section may not run.
+    bool held() const { return taken_ != FamilyLock::Taken::kBusy; }
+
+private:
+    FamilyLock& lock_;
+    FamilyLock::Taken taken_;
+};
+
 /// Scope of two. A handler on top of a section of one of them may wait for the other; so who holds the first
-/// never waits for the second without letting go in between.
+/// never waits for the second without letting go in between, and who is on top of some section does not wait
+/// for ever.
 class HoldBoth {
 public:
     HoldBoth(FamilyLock& first, FamilyLock& second);
     ~HoldBoth();
     HoldBoth(const HoldBoth&) = delete;
     HoldBoth& operator=(const HoldBoth&) = delete;
+    /// False: the section may not run.
+    bool held() const { return held_; }
 
 private:
     FamilyLock& first_;
     FamilyLock& second_;
     bool first_taken_ = false;
     bool second_taken_ = false;
+    bool held_ = true;
 };
 
 }  // namespace loopfast

@@ -139,7 +139,9 @@ bool ended_without_a_word(Stream& stream, int fd) {
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
 bool leave_locked(Stream& stream, int fd, Reason reason) {
     SharedHalf& shared = *stream.shared;
-    HoldBoth both(shared.receive_lock, shared.send_lock);
+    const HoldBoth both(shared.receive_lock, shared.send_lock);
+    if (!both.held())
+        return false;
     // Unread bytes of a peer that is gone nobody can send again: then we must go on reading them.
     const int ready = sys::ready_now(fd, POLLRDHUP);
     const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;

@@ -63,8 +63,10 @@ void release_mapping(Stream& stream) {
         return;
     // Copies are made under the locks and check the generation first.
     {
-        HoldBoth both(stream.shared->receive_lock, stream.shared->send_lock);
+        const HoldBoth both(stream.shared->receive_lock, stream.shared->send_lock);
         close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
+        if (!both.held())
+            return;  // a knot of handlers: the slot and its memory stay taken
         if (setups_forbidden())
             stream.segment.in_use = false;  // a call that the process's own filter may not expect
         else
@@ -89,7 +91,7 @@ void disconnected(Stream& stream) {
         return;
     SharedHalf& shared = *stream.shared;
     if (stream.state() != State::kIdle) {
-        HoldBoth both(shared.receive_lock, shared.send_lock);
+        const HoldBoth both(shared.receive_lock, shared.send_lock);
         if (stream.segment)
             stream.our_words().closing.store(kClosingBoth, std::memory_order_release);  // as in prepare_close
         refuse(stream, Reason::kOption);

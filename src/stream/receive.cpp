@@ -96,8 +96,8 @@ RingReader::Mode mode_of(int flags) {
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
     rest.skip(static_cast<size_t>(taken));
     size -= static_cast<size_t>(taken);
-    Hold hold(stream.shared->receive_lock);
-    if (!stream.segment)
+    const HoldIfFree hold(stream.shared->receive_lock);
+    if (!hold.held() || !stream.segment)
         return 0;
     const bool peek = (flags & MSG_PEEK) != 0;
     long more = 0;
@@ -130,7 +130,9 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         long taken = 0;
         RingResult result{};
         {
-            Hold hold(shared.receive_lock);
+            const HoldIfFree hold(shared.receive_lock);
+            if (!hold.held())
+                return -EINTR;
             if (stream.state() == State::kKernel)  // left by another thread
                 return kernel_receive(fd, to, size, flags);
             if (stream.generation != shared.generation.load(std::memory_order_relaxed) || !stream.segment)
@@ -192,7 +194,9 @@ long up_to_cut(Stream& stream, int fd, Buffers* to, size_t size, int flags, bool
     SharedHalf& shared = *stream.shared;
     next = false;
     crossed = 0;
-    Hold hold(shared.receive_lock);
+    const HoldIfFree hold(shared.receive_lock);
+    if (!hold.held())
+        return -EINTR;
     if (!stream.segment)
         return -EBADF;
     if (stream.state() == State::kKernel)  // left by another thread: the ring is not ours any more
@@ -255,8 +259,9 @@ long over_both_cuts(Stream& stream, int fd, const Buffers* to, size_t before, lo
         return result + behind_the_ring(stream, fd, to, result, size, flags);
     if (!peer_left(stream, fd) || to == nullptr)
         return result;
-    Hold hold(stream.shared->receive_lock);
-    if (!stream.segment || stream.reader().available() != static_cast<size_t>(result) - before)
+    const HoldIfFree hold(stream.shared->receive_lock);
+    if (!hold.held() || !stream.segment ||
+        stream.reader().available() != static_cast<size_t>(result) - before)
         return result;
     // The kernel has both its parts in one piece: the first is looked at again, what the ring gave is passed
     // over.

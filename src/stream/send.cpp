@@ -104,9 +104,9 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
     long sent = 0;
     RingResult result{};
     {
-        const bool taken = shared.send_lock.lock();
-        if (!taken)
-            return -EINTR;  // a handler on top of this thread's own write: see ring.h
+        // A handler on top of this thread's own write, see ring.h, or in a knot with another one, see lock.h.
+        if (shared.send_lock.take() != FamilyLock::Taken::kYes)
+            return -EINTR;
         if (stream.generation != shared.generation.load(std::memory_order_relaxed) || !stream.segment) {
             shared.send_lock.unlock();
             return -EBADF;  // closed by another thread

@@ -310,7 +310,9 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
         if (stream != nullptr && stream->fused() && !can_take(set_fd, fd))
             leave(*stream, fd, Reason::kLimit);
     }
-    Hold hold(lock);
+    const HoldIfFree hold(lock);
+    if (!hold.held())
+        return -ENOMEM;  // what epoll_ctl may say of a state of ours
     descriptor = set_fd;
     Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;

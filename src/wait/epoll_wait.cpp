@@ -188,15 +188,16 @@ int64_t EpollSet::time_to_spin() {
 }
 
 bool EpollSet::spin(int64_t timeout, bool (*look)(void* context), void* context) {
-    lock.lock();
+    if (lock.take() != FamilyLock::Taken::kYes)
+        return false;
     const int64_t time = time_to_spin();
     lock.unlock();
     return time > 0 && spin_until(history_, deadline_after(timeout), time, [&] { return look(context); });
 }
 
 int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
-    Hold hold(lock);
-    if (!has_managed() || !ensure_hidden(set_fd))
+    const HoldIfFree hold(lock);
+    if (!hold.held() || !has_managed() || !ensure_hidden(set_fd))
         return 0;
     register_streams();
     epoll_event hidden[kHiddenEvents];
@@ -219,7 +220,10 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     for (bool again = true; again;) {
         again = false;
-        lock.lock();
+        // A handler on top of a wait of its own thread in this very set would find it half scanned; or see
+        // lock.h.
+        if (lock.take() != FamilyLock::Taken::kYes)
+            return -EINTR;
         if (has_managed())
             break;
         kernel_sleepers_.fetch_add(1, std::memory_order_relaxed);
@@ -342,7 +346,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
 }
 
 bool EpollSet::any_ready(int set_fd) {
-    Hold hold(lock);
+    const HoldIfFree hold(lock);
+    if (!hold.held())
+        return false;
     for (uint32_t i = 0; i < hot_count_; ++i) {
         const int fd = hot_[i];
         Interest& interest = *interests_.find(fd);
@@ -359,7 +365,9 @@ bool EpollSet::any_ready(int set_fd) {
 }
 
 int EpollSet::arm(int set_fd, uint64_t token) {
-    Hold hold(lock);
+    const HoldIfFree hold(lock);
+    if (!hold.held())
+        return -1;
     if (some_left_ || owing_)
         give_left_to_kernel();
     if (!ensure_hidden(set_fd) || !can_sleep())

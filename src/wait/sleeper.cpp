@@ -164,7 +164,7 @@ void link_event(Stream& stream, uint32_t events) {
         return;
     stream.drained_seen = drained;
     FamilyLock& lock = stream.shared->send_lock;
-    if (!lock.lock())
+    if (lock.take() != FamilyLock::Taken::kYes)
         return;
     if (stream.segment)
         stream.writer().give_back();
@@ -178,8 +178,9 @@ void arm(Stream& stream, Untrusted<uint64_t>& word, uint64_t token) {
     auto& armings = stream.shared->armings;
     if (armings.fetch_add(1, std::memory_order_relaxed) >= kDrainEvery) {
         armings.store(0, std::memory_order_relaxed);
-        Hold hold(stream.shared->link_lock);
-        drain_notes(stream.link.load(std::memory_order_relaxed));
+        const HoldIfFree hold(stream.shared->link_lock);
+        if (hold.held())
+            drain_notes(stream.link.load(std::memory_order_relaxed));
     }
     arm_word(word, token);
 }

@@ -54,6 +54,39 @@ protected:
     EpollSet* set = nullptr;
 };
 
+int (*next_epoll_pwait)(int, epoll_event*, int, int, const sigset_t*) = nullptr;
+StreamPair* moved_pair = nullptr;
+bool pair_moved = false;
+
+// The kernel is asked for a look at a set, and just then another thread has an entry's stream fused: the
+// entry leaves the kernel's set with what it had to tell, which the kernel has not told yet.
+TEST_F(EpollSetTest, ALookDuringWhichAnEntryIsClaimedIsNoAnswer) {
+    StreamPair pair;
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, 7), 0);
+    ASSERT_EQ(door_send(pair.connector_fd(), "unread", 6), 6);
+    moved_pair = &pair;
+    pair_moved = false;
+    next_epoll_pwait = real::epoll_pwait;
+    real::epoll_pwait = [](int set_fd, epoll_event* events, int capacity, int timeout, const sigset_t* mask) {
+        if (pair_moved)
+            return next_epoll_pwait(set_fd, events, capacity, timeout, mask);
+        pair_moved = true;
+        for (int round = 0; round < 100 && !both_in_ring(moved_pair->connector()); ++round) {
+            char bytes[8];
+            EXPECT_EQ(door_send(moved_pair->acceptor_fd(), "x", 1), 1);
+            EXPECT_EQ(door_receive(moved_pair->connector_fd(), bytes, sizeof bytes), 1);
+            EXPECT_EQ(door_send(moved_pair->connector_fd(), "y", 1), 1);
+        }
+        EXPECT_TRUE(moved_pair->acceptor().fused());
+        return 0;  // as between the entry's leaving and the kick
+    };
+    const auto events = wait(0);
+    real::epoll_pwait = next_epoll_pwait;
+    EXPECT_TRUE(pair_moved);
+    ASSERT_EQ(events.size(), 1U);
+    EXPECT_EQ(events[0].data.u64, 7U);
+}
+
 void receive_byte(int fd) {
     char byte;
     ASSERT_EQ(door_receive(fd, &byte, 1), 1);

@@ -1,10 +1,11 @@
 // What the other end may do between two steps of an end that leaves the ring.
 #include <gtest/gtest.h>
 
-#include <string>
+#include <thread>
 
 #include "base/inject.h"
 #include "stream_pair.h"
+#include "wait/poll_set.h"
 
 namespace loopfast {
 namespace {
@@ -40,6 +41,32 @@ TEST(FaultyLeave, APeerThatShutsDownBetweenTheLookAndTheLeavingSendsTheRest) {
     char text[100];
     EXPECT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text), 10);
     EXPECT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text), 0);
+}
+
+// Bytes go back to the kernel as soon as it can take them. What kept it may be want of memory, of whose end
+// no event tells: so who sleeps meanwhile looks again by himself.
+TEST(FaultyLeave, APollLooksAgainWhileBytesHaveToGoBack) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "question", 8), 8);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    inject_fault(SYS_sendto, ENOMEM, 1'000'000);
+    std::thread memory([] {
+        usleep(150'000);
+        EXPECT_GT(injected_faults(), 0);
+    });
+    std::thread peer([&] {
+        char text[100];
+        EXPECT_EQ(::recv(pair.acceptor_fd(), text, sizeof text, 0), 8);
+        EXPECT_EQ(::send(pair.acceptor_fd(), "answer", 6, 0), 6);
+    });
+    pollfd one{pair.connector_fd(), POLLIN, 0};
+    const int found = poll_streams(&one, 1, 3'000'000'000, nullptr);
+    EXPECT_EQ(found, 1) << "it sleeps, and the question lies in the ring";
+    if (found != 1)
+        ::shutdown(pair.acceptor_fd(), SHUT_RDWR);
+    memory.join();
+    peer.join();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -151,6 +152,51 @@ TEST_F(LockTest, AHandlerOnTopOfAHolderGoesOn) {
     raise(SIGUSR1);
     EXPECT_EQ(handler_took, 1);
     shared->lock.unlock();
+}
+
+// Two threads, each in a section, and in a handler on top of it that wants what the other one has: one of
+// them gives up, and the other one gets it. What is no such knot is waited for.
+TEST_F(LockTest, OfTwoHandlersThatWaitForEachOtherOneGivesUp) {
+    FamilyLock first;
+    FamilyLock second;
+    std::atomic<int> inside{0};
+    std::atomic<int> given_up{0};
+    const auto part = [&](FamilyLock& own, FamilyLock& wanted) {
+        const Hold hold(own);
+        inside.fetch_add(1);
+        while (inside.load() != 2)
+            sched_yield();
+        const FamilyLock::Taken taken = wanted.take();
+        if (taken == FamilyLock::Taken::kYes)
+            wanted.unlock();
+        given_up += taken == FamilyLock::Taken::kBusy ? 1 : 0;
+    };
+    std::thread one(part, std::ref(first), std::ref(second));
+    std::thread other(part, std::ref(second), std::ref(first));
+    one.join();
+    other.join();
+    EXPECT_GE(given_up.load(), 1);
+    EXPECT_EQ(first.try_lock(), FamilyLock::Taken::kYes);
+    EXPECT_EQ(second.try_lock(), FamilyLock::Taken::kYes);
+    second.unlock();
+    first.unlock();
+}
+
+TEST_F(LockTest, AHandlerWaitsForWhoWillBeDone) {
+    FamilyLock own;
+    const Hold hold(own);
+    std::atomic<bool> inside{false};
+    std::thread other([&] {
+        shared->lock.lock();
+        inside = true;
+        usleep(100'000);
+        shared->lock.unlock();
+    });
+    while (!inside.load())
+        sched_yield();
+    EXPECT_EQ(shared->lock.take(), FamilyLock::Taken::kYes);
+    shared->lock.unlock();
+    other.join();
 }
 
 TEST_F(LockTest, AnIdThatIsUsedAgainIsNotTakenForOneself) {
