@@ -160,6 +160,32 @@ int main() {
                 else if (injected() == 0 && !fault.elsewhere)
                     fail("the call that was to fail was not made");
             });
+    // A peer that is gone altogether: what the stranger sends is refused while the kernel's buffers take
+    // nothing of what is on its way to him, and all of that arrives nevertheless.
+    {
+        at_work = "refused";
+        const std::string words(100'000, 'w');
+        const Connection connection = on_the_ring();
+        if (send(connection.peer, words.data(), words.size(), 0) != static_cast<ssize_t>(words.size()) ||
+            close(connection.peer) != 0)
+            fail("the peer could not say it");
+        const int stranger = passed(connection.ours, [&](bool before) {
+            if (before)
+                inject(SYS_sendto, EAGAIN, 150'000, 0, -1);
+            else
+                injected();
+        });
+        for (int i = 0; i < 5; ++i) {
+            send(stranger, "refused", 7, MSG_NOSIGNAL);
+            usleep(2000);
+        }
+        const std::string got = received(stranger);
+        if (got != words) {
+            std::fprintf(stderr, "%s: %zu of %zu bytes\n", at_work, got.size(), words.size());
+            return 1;
+        }
+        close(stranger);
+    }
     // A program that has used up its descriptors.
     check("no descriptors", std::string(1000, 'w'), [](bool before) {
         static rlimit usual;
