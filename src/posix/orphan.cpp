@@ -34,13 +34,11 @@ public:
     QuietChildren& operator=(const QuietChildren&) = delete;
 
 private:
-    /// As the kernel has it. All zeros: the default.
+    /// As the kernel has it, on x86-64 and arm64. All zeros: the default.
     struct Action {
         void* handler = nullptr;
         unsigned long flags = 0;
-#if defined(__x86_64__)
         void* restorer = nullptr;
-#endif
         uint64_t mask = 0;
     };
     Action before_;
