@@ -190,6 +190,15 @@ int ioctl_stream(Stream& stream, int fd, unsigned long request, void* argument) 
                 put_int(argument, waiting > INT32_MAX ? INT32_MAX : static_cast<int>(waiting)));
         }
         break;
+    case SIOCOUTQ:
+    case SIOCOUTQNSD: {
+        int queued = 0;
+        if (stream.fused() && real::ioctl(fd, request, &queued) == 0) {
+            const uint64_t all = static_cast<uint64_t>(queued) + bytes_unsent(stream);
+            return returned<int>(put_int(argument, all > INT32_MAX ? INT32_MAX : static_cast<int>(all)));
+        }
+        break;
+    }
     case FIONBIO: {
         const int result = real::ioctl(fd, request, argument);
         if (result == 0)

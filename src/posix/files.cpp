@@ -48,8 +48,8 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         const size_t wanted = smaller(kChunk, size - done);
         // Read at a position, so that what is not sent has not been taken either.
         const off_t position = offset != nullptr ? *offset : lseek(in, 0, SEEK_CUR);
-        if (position < 0)
-            return done > 0 ? static_cast<ssize_t>(done) : -1;
+        if (position < 0)  // what has no position is nothing that sendfile takes bytes from
+            return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(-EINVAL);
         const ssize_t got = pread(in, chunk, wanted, position);
         if (got < 0 && errno == EISDIR)
             errno = EINVAL;
@@ -70,25 +70,6 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
 }
 
 }  // namespace
-
-LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) noexcept {
-    Stream* const stream = find_stream(out);
-    if (stream == nullptr)
-        return real::sendfile(out, in, offset, size);
-    if (!stream->fused()) {
-        before_kernel_send(*stream, out, size);
-        KernelSend scope(*stream);
-        if (scope.allowed() && !stream->fused()) {
-            const ssize_t result = real::sendfile(out, in, offset, size);
-            scope.count(result);
-            return result;
-        }
-    }
-    return sendfile_stream(*stream, out, in, offset, size);
-}
-LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size) noexcept {
-    return sendfile(out, in, offset, size);
-}
 
 namespace {
 
@@ -157,6 +138,8 @@ long judge_splice(int pipe, int mode, unsigned flags) {
     const int status = sys::fcntl(pipe, F_GETFL);
     if (status < 0)
         return status;
+    if ((status & O_PATH) != 0)
+        return -EBADF;
     const int access = status & O_ACCMODE;
     if (access != mode && access != O_RDWR)
         return -EBADF;
@@ -193,6 +176,49 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
         }
     }
     return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+}
+
+namespace {
+
+/// A socket into a pipe, which sendfile does as well: the pipe waits as the socket does.
+[[gnu::noinline]] ssize_t sendfile_from(Stream& stream, int out, int in, off_t* offset, size_t size) {
+    const unsigned flags =
+        stream.shared->nonblocking.load(std::memory_order_relaxed) != 0 ? SPLICE_F_NONBLOCK : 0;
+    if (offset != nullptr || size == 0 || judge_splice(out, O_WRONLY, flags) < 0)
+        return real::sendfile(out, in, offset, size);  // to say what is wrong
+    if (!stream.fused()) {
+        KernelReceive scope(stream);
+        if (scope.allowed()) {
+            const ssize_t result = real::sendfile(out, in, nullptr, size);
+            scope.count(result, 0);
+            return result;
+        }
+    }
+    return splice_out(stream, in, out, size, flags);
+}
+
+}  // namespace
+
+LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) noexcept {
+    Stream* const stream = find_stream(out);
+    if (stream == nullptr) {
+        if (Stream* const from = find_stream(in)) [[unlikely]]
+            return sendfile_from(*from, out, in, offset, size);
+        return real::sendfile(out, in, offset, size);
+    }
+    if (!stream->fused()) {
+        before_kernel_send(*stream, out, size);
+        KernelSend scope(*stream);
+        if (scope.allowed() && !stream->fused()) {
+            const ssize_t result = real::sendfile(out, in, offset, size);
+            scope.count(result);
+            return result;
+        }
+    }
+    return sendfile_stream(*stream, out, in, offset, size);
+}
+LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size) noexcept {
+    return sendfile(out, in, offset, size);
 }
 
 // stdio reads and writes inside libc, where we do not see it: a socket that is opened as a FILE takes the

@@ -271,8 +271,16 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
         count += bytes;
         memcpy(static_cast<char*>(value) + offset, &count, sizeof count);
     };
-    add(offsetof(tcp_info, tcpi_bytes_acked), out);
-    add(offsetof(tcp_info, tcpi_bytes_sent), out);
+    const uint64_t unsent = bytes_unsent(stream);
+    if (offsetof(tcp_info, tcpi_notsent_bytes) + sizeof(uint32_t) <= size) {
+        auto* const told = static_cast<char*>(value) + offsetof(tcp_info, tcpi_notsent_bytes);
+        uint32_t count;
+        memcpy(&count, told, sizeof count);
+        count += static_cast<uint32_t>(unsent);
+        memcpy(told, &count, sizeof count);
+    }
+    add(offsetof(tcp_info, tcpi_bytes_acked), out - unsent);
+    add(offsetof(tcp_info, tcpi_bytes_sent), out - unsent);
     add(offsetof(tcp_info, tcpi_bytes_received), in);
 }
 

@@ -149,6 +149,17 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
     return -EAGAIN;
 }
 
+uint64_t bytes_unsent(const Stream& stream) {
+    // Nothing is on its way any more when the connection is over.
+    if (!stream.segment || !stream.out_in_ring() ||
+        (cached_kernel_readiness(stream) & (POLLHUP | POLLERR)) != 0)
+        return 0;
+    const uint64_t used = stream.writer().in_flight(true);
+    // Harmless: only subtracted from a number that is bounded here.
+    const uint64_t theirs = stream.their_words().receive_size.load(std::memory_order_relaxed).harmless();
+    return used <= theirs || used > stream.segment.capacity ? 0 : used - theirs;
+}
+
 namespace {
 
 long kernel_send(int fd, const Buffers& from, size_t size, int flags) {

@@ -170,6 +170,10 @@ inline uint64_t send_limit(const Stream& stream) {
     return sum < kControlSize ? kControlSize : (sum > capacity ? capacity : sum);
 }
 
+/// How much of what we sent the peer's receive queue would not have taken yet, as SIOCOUTQ has it: what is in
+/// flight beyond the peer's part of the limit.
+uint64_t bytes_unsent(const Stream& stream);
+
 // --- readiness.cpp ---
 
 /// How old the kernel's answer may be where no event would tell of a change: kCached where the caller has

@@ -188,6 +188,8 @@ const Row kRows[] = {
     // Between descriptors.
     OUT("sendfile", "file to socket", "sendfile_calls",
         return with_file([&](int file) { return ::sendfile(p.a.fd(), file, nullptr, 10); })),
+    IN("sendfile", "socket to pipe", "sendfile_from_the_socket",
+       return with_pipe([&](int, int out) { return ::sendfile(out, p.b.fd(), nullptr, 4); })),
     OUT("splice", "pipe to socket", "splice_calls", return with_pipe([&](int in, int out) {
             return ::write(out, "pipe", 4) + ::splice(in, nullptr, p.a.fd(), nullptr, 4, 0);
         })),

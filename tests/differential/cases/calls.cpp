@@ -463,6 +463,14 @@ CASE(splice_odd) {
     const int fd = p.b.fd();
     p.a.send("0123456789");
     p.b.await_bytes(10);
+    p.b.call("from a path", [&] {
+        const int path = ::open("/tmp", O_PATH | O_CLOEXEC);
+        const ssize_t result = ::splice(path, nullptr, fd, nullptr, 4, 0);
+        const int error = errno;
+        ::close(path);
+        errno = error;
+        return result;
+    });
     p.b.call("into a file", [&] {
         const int file = ::open("/tmp", O_TMPFILE | O_RDWR, 0600);
         const ssize_t result = ::splice(fd, nullptr, file, nullptr, 4, 0);

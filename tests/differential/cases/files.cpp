@@ -82,6 +82,35 @@ CASE(sendfile_large) {
     sending.finish();
 }
 
+CASE(sendfile_from_the_socket) {
+    // sendfile takes a socket as its source where the other end is a pipe.
+    const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
+    const auto send_on = [&, &out = out, &in = in](size_t size) {
+        p.b.call("sendfile into a pipe", [&] { return ::sendfile(in.fd(), p.b.fd(), nullptr, size); });
+        out.call_with_text("read", [&](Outcome& outcome) {
+            char bytes[64];
+            pollfd ready{out.fd(), POLLIN, 0};
+            outcome.value = ::poll(&ready, 1, 0) == 1 ? ::read(out.fd(), bytes, sizeof bytes) : 0;
+            outcome.text.assign(bytes, static_cast<size_t>(outcome.value));
+        });
+    };
+    p.b.nonblocking(true);
+    send_on(4);
+    p.a.send("0123456789");
+    p.b.await_bytes(10);
+    send_on(4);
+    p.b.call("with an offset", [&, &in = in] {
+        off_t offset = 0;
+        return ::sendfile(in.fd(), p.b.fd(), &offset, 4);
+    });
+    send_on(100);
+    p.a.send("the last");
+    p.a.close();
+    p.b.await_end();
+    send_on(100);
+    send_on(100);
+}
+
 CASE(splice_calls) {
     p.b.nonblocking(true);
     const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");

@@ -84,6 +84,34 @@ CASE(bytes_to_send) {
     });
 }
 
+CASE(bytes_to_send_when_full) {
+    const Outcome filled = p.a.fill();
+    const auto show = [&] {
+        p.a.call_with_text("what waits to be sent", [&](Outcome& outcome) {
+            int queued = 0;
+            int unsent = 0;
+            tcp_info info{};
+            socklen_t size = sizeof info;
+            outcome.value = ::ioctl(p.a.fd(), SIOCOUTQ, &queued) + ::ioctl(p.a.fd(), SIOCOUTQNSD, &unsent) +
+                            ::getsockopt(p.a.fd(), IPPROTO_TCP, TCP_INFO, &info, &size);
+            outcome.text =
+                format("SIOCOUTQ %s, SIOCOUTQNSD %s, notsent_bytes %s", queued > 0 ? "some" : "none",
+                       unsent > 0 ? "some" : "none", info.tcpi_notsent_bytes > 0 ? "some" : "none");
+        });
+    };
+    show();
+    p.b.quietly("drain", [&](Outcome&) {
+        std::string buffer(65536, 0);
+        pollfd entry{p.b.fd(), POLLIN, 0};
+        for (long left = filled.value; left > 0 && ::poll(&entry, 1, 5000) == 1;) {
+            const long got = ::recv(p.b.fd(), buffer.data(), buffer.size(), 0);
+            left -= got > 0 ? got : 0;
+        }
+    });
+    p.a.outq();
+    show();
+}
+
 CASE(bytes_counted) {
     byte_counts(p.a);
     p.a.send("12345");
