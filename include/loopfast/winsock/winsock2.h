@@ -480,9 +480,14 @@ INT WSAAPI WSAStringToAddressW(LPWSTR AddressString, INT AddressFamily, LPWSAPRO
 #define WSAStringToAddress LOOPFAST_WINSOCK_AW(WSAStringToAddress)
 /** This host's name. @param namelen bytes. Errors: WSAEFAULT (no room). */
 int WSAAPI loopfast_winsock_gethostname(char *name, int namelen);
+#if defined(__cplusplus)
 #define gethostname(...) loopfast_winsock_gethostname(__VA_ARGS__)
-#ifndef __cplusplus
+#elif __STDC_VERSION__ >= 199901L /* where an argument may be a compound literal, with commas */
+#define gethostname(...) loopfast_winsock_gethostname(__VA_ARGS__)
 #define select(...) loopfast_winsock_select(__VA_ARGS__)
+#else
+#define gethostname(name, namelen) loopfast_winsock_gethostname(name, namelen)
+#define select(nfds, read, write, except, timeout) loopfast_winsock_select(nfds, read, write, except, timeout)
 #endif
 
 LOOPFAST_WINSOCK_END
