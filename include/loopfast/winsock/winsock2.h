@@ -183,12 +183,17 @@ int WSAAPI sendto(SOCKET s, const char *buf, int len, int flags, const struct so
 
 /* Waiting for several sockets. */
 
-/* A program may define FD_SETSIZE before it includes the first header; 1024 is the C library's word, not its.
- */
-#if !defined(FD_SETSIZE) || FD_SETSIZE == __FD_SETSIZE
+/* A program may define FD_SETSIZE before it includes this header (see sys/select.h here). What the C library
+ * defines is not its word: that says __FD_SETSIZE, which is another number while we look. */
+#pragma push_macro("__FD_SETSIZE")
+#undef __FD_SETSIZE
+#define __FD_SETSIZE 0x7fffffff
+#if !defined(FD_SETSIZE) || FD_SETSIZE == 0x7fffffff
 #undef FD_SETSIZE
 #define FD_SETSIZE 64
 #endif
+#undef __FD_SETSIZE
+#pragma pop_macro("__FD_SETSIZE")
 typedef struct loopfast_winsock_fd_set {
     UINT fd_count;
     SOCKET fd_array[FD_SETSIZE];
