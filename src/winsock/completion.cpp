@@ -16,6 +16,8 @@ int overlapped_result(SOCKET s, OVERLAPPED* overlapped, DWORD* bytes, bool wait,
     Ref<Socket> socket = find_socket(s, error);
     if (error != 0)
         return error;
+    if (overlapped == nullptr)
+        return WSA_INVALID_PARAMETER;
     if (!writable_quickly(overlapped) || !writable_quickly(bytes) || !writable_quickly(flags))
         return WSAEFAULT;
     auto status = static_cast<NTSTATUS>(__atomic_load_n(&overlapped->Internal, __ATOMIC_ACQUIRE));

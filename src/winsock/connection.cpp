@@ -15,7 +15,7 @@ namespace {
 
 /// What socket() and WSASocket() ask for, as Linux's numbers. @return 0 or an error.
 int kind_of_socket(int& family, int& type, int& protocol) {
-    if (family == AF_UNSPEC && type == 0 && protocol == 0)
+    if (family == AF_UNSPEC && protocol == 0)
         return WSAEINVAL;
     if (family == AF_UNSPEC)
         family = AF_INET;
@@ -30,7 +30,7 @@ int kind_of_socket(int& family, int& type, int& protocol) {
     if (protocol == 0)
         protocol = usual;
     if (protocol != usual)
-        return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP ? WSAEPROTOTYPE : WSAEPROTONOSUPPORT;
+        return WSAEPROTONOSUPPORT;  // also where the page would allow WSAEPROTOTYPE
     return 0;
 }
 

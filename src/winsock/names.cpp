@@ -106,7 +106,19 @@ int find_from(const char* node, const char* service, const Info* hints,
         if (type != 0 && type != SOCK_STREAM && type != SOCK_DGRAM && type != SOCK_RAW)
             return WSAESOCKTNOSUPPORT;
     }
-    return look_up(node, service, flags, family, type, protocol, found);
+    // One entry for each address, of the kind that was asked for: 0 stays 0, as on Windows. Linux would give
+    // one for each kind, and knows the protocol.
+    const int asked = type != 0 || protocol != 0 ? type : SOCK_STREAM;
+    const int known = type != 0 ? 0 : protocol;
+    int error = look_up(node, service, flags, family, asked, known, found);
+    if (error == WSATYPE_NOT_FOUND && type == 0 && protocol == 0)
+        error = look_up(node, service, flags, family, SOCK_DGRAM, 0, found);
+    for (native::Resolved& one : found) {
+        if (type != 0 || protocol == 0)
+            one.type = type;
+        one.protocol = protocol;
+    }
+    return error;
 }
 
 }  // namespace
@@ -147,6 +159,8 @@ int wsa_of_lookup(native::Lookup result) {
         return WSAEAFNOSUPPORT;
     case native::Lookup::kType:
         return WSAESOCKTNOSUPPORT;
+    case native::Lookup::kNoRoom:
+        return ERROR_INSUFFICIENT_BUFFER;
     default:
         return WSAHOST_NOT_FOUND;
     }
@@ -275,10 +289,36 @@ LOOPFAST_API PCWSTR WSAAPI InetNtopW(INT family, const void* address, PWSTR text
 
 namespace {
 
-std::string port_text(unsigned port) {
-    char text[8];
-    snprintf(text, sizeof text, "%u", port);
+constexpr size_t kScope = 24;  ///< of an IPv6 address, as Linux lays it out
+
+std::string number_text(unsigned number) {
+    char text[12];
+    snprintf(text, sizeof text, "%u", number);
     return text;
+}
+
+/// Digits to the end of the text. @return false: there are none, or others.
+bool number_of(const char* text, int base, unsigned long most, unsigned long& number) {
+    char* end;
+    if (*text < '0' || *text > '9')
+        return false;
+    number = strtoul(text, &end, base);
+    return *end == '\0' && number <= most;
+}
+
+/// Host and scope, without brackets and port.
+bool parse_host(bool six, std::string& text, Address& address) {
+    if (!six)
+        return !text.empty() && text.back() > ' ' && native::parse_loosely(text.c_str(), address.bytes + 4);
+    if (const size_t percent = text.find('%'); percent != std::string::npos) {
+        unsigned long number;
+        if (!number_of(text.c_str() + percent + 1, 10, 0xffffffff, number))
+            return false;
+        const auto scope = static_cast<uint32_t>(number);
+        memcpy(address.bytes + kScope, &scope, sizeof scope);
+        text.resize(percent);
+    }
+    return native::parse(native::kInet6, text.c_str(), address.bytes + 8);
 }
 
 int text_of(const sockaddr* name, DWORD size, std::string& text) {
@@ -291,8 +331,13 @@ int text_of(const sockaddr* name, DWORD size, std::string& text) {
     const bool six = address.family() == native::kInet6;
     native::print(address.family(), address.bytes + (six ? 8 : 4), host, sizeof host);
     text = host;
+    if (uint32_t scope = 0; six) {
+        memcpy(&scope, address.bytes + kScope, sizeof scope);
+        if (scope != 0)
+            text += "%" + number_text(scope);
+    }
     if (address.port() != 0)
-        text = (six ? "[" + text + "]" : text) + ":" + port_text(address.port());
+        text = (six ? "[" + text + "]" : text) + ":" + number_text(address.port());
     return 0;
 }
 
@@ -327,9 +372,8 @@ int address_of_text(std::string text, int family, sockaddr* name, int* size) {
                          : six                                        ? std::string::npos
                                                                       : text.rfind(':');
     if (colon != std::string::npos) {
-        char* end;
-        port = strtoul(text.c_str() + colon + 1, &end, 10);
-        if (*end != '\0' || end == text.c_str() + colon + 1 || port > 65535)
+        // Port 0 is none; without a colon there is no port.
+        if (!number_of(text.c_str() + colon + 1, 0, 65535, port) || port == 0)
             return WSAEINVAL;
         text.resize(colon);
     }
@@ -341,7 +385,7 @@ int address_of_text(std::string text, int family, sockaddr* name, int* size) {
     memcpy(address.bytes, &short_family, sizeof short_family);
     address.bytes[2] = static_cast<unsigned char>(port >> 8);
     address.bytes[3] = static_cast<unsigned char>(port);
-    if (!native::parse(number, text.c_str(), address.bytes + (six ? 8 : 4)))
+    if (!parse_host(six, text, address))
         return WSAEINVAL;
     return to_windows(address, name, size);
 }
@@ -367,7 +411,11 @@ LOOPFAST_API INT WSAAPI WSAStringToAddressW(LPWSTR text, INT family, LPWSAPROTOC
 
 LOOPFAST_API unsigned int WSAAPI inet_addr(const char* text) {
     in_addr address;
-    return native::parse(native::kInet, text, &address) ? address.s_addr : INADDR_NONE;
+    if (text == nullptr)
+        return INADDR_NONE;
+    if (text[0] == ' ' && text[1] == '\0')
+        return 0;  // its page says so
+    return native::parse_loosely(text, &address) ? address.s_addr : INADDR_NONE;
 }
 LOOPFAST_API char* WSAAPI inet_ntoa(in_addr address) {
     static thread_local char text[INET_ADDRSTRLEN];

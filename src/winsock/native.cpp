@@ -286,6 +286,8 @@ Lookup lookup_of(int error) {
         return Lookup::kFamily;
     case EAI_SOCKTYPE:
         return Lookup::kType;
+    case EAI_OVERFLOW:
+        return Lookup::kNoRoom;
     default:
         return Lookup::kNoName;
     }
@@ -333,6 +335,9 @@ Lookup name_of(const void* address, unsigned size, char* host, size_t host_size,
 }
 
 bool parse(int family, const char* text, void* address) { return ::inet_pton(family, text, address) == 1; }
+bool parse_loosely(const char* text, void* address) {
+    return ::inet_aton(text, static_cast<in_addr*>(address)) != 0;
+}
 bool print(int family, const void* address, char* text, size_t size) {
     return ::inet_ntop(family, address, text, static_cast<socklen_t>(size)) != nullptr;
 }

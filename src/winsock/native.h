@@ -122,7 +122,7 @@ struct Resolved {
     unsigned char address[128];
     char canonical[256];
 };
-enum class Lookup { kOk, kNoName, kAgain, kFail, kService, kMemory, kFlags, kFamily, kType };
+enum class Lookup { kOk, kNoName, kAgain, kFail, kService, kMemory, kFlags, kFamily, kType, kNoRoom };
 /// getaddrinfo; gives up to `capacity` results, `count` how many there were.
 Lookup resolve(const char* node, const char* service, int flags, int family, int type, int protocol,
                Resolved* results, unsigned capacity, unsigned& count);
@@ -132,6 +132,8 @@ Lookup name_of(const void* address, unsigned size, char* host, size_t host_size,
                size_t service_size, bool numeric_host, bool name_required, bool numeric_service,
                bool datagram);
 bool parse(int family, const char* text, void* address);
+/// An IPv4 address of one to four parts, each decimal, octal or hexadecimal; blanks may follow.
+bool parse_loosely(const char* text, void* address);
 bool print(int family, const void* address, char* text, size_t size);
 
 }  // namespace loopfast::winsock::native

@@ -113,7 +113,9 @@ TEST_F(Manners, NeverAnErrno) {
     check(static_cast<long long>(socket(AF_INET, 77, 0)));
     EXPECT_EQ(WSAESOCKTNOSUPPORT, WSAGetLastError());
     check(static_cast<long long>(socket(AF_INET, SOCK_STREAM, IPPROTO_UDP)));
-    EXPECT_EQ(WSAEPROTOTYPE, WSAGetLastError());
+    EXPECT_EQ(WSAEPROTONOSUPPORT, WSAGetLastError());
+    check(static_cast<long long>(socket(AF_UNSPEC, SOCK_STREAM, 0)));
+    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
     check(static_cast<long long>(socket(AF_INET, SOCK_STREAM, 200)));
     EXPECT_EQ(WSAEPROTONOSUPPORT, WSAGetLastError());
     closesocket(s);

@@ -101,7 +101,7 @@ TEST_P(Overlapped, ResultOfABadHandle) {
     EXPECT_EQ(WSAENOTSOCK, WSAGetLastError());
     Pair pair = connected_pair(GetParam());
     EXPECT_FALSE(WSAGetOverlappedResult(pair.server, nullptr, &bytes, FALSE, &flags));
-    EXPECT_EQ(WSAEFAULT, WSAGetLastError());
+    EXPECT_EQ(WSA_INVALID_PARAMETER, WSAGetLastError());
     EXPECT_FALSE(WSAGetOverlappedResult(pair.server, &overlapped, nullptr, FALSE, &flags));
     EXPECT_EQ(WSAEFAULT, WSAGetLastError());
 }

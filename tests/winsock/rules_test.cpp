@@ -372,6 +372,43 @@ TEST_F(Rules, NamesAndAddresses) {
     EXPECT_EQ(0, WSAStringToAddressA(text, AF_INET6, nullptr, reinterpret_cast<sockaddr*>(&parsed), &length));
     EXPECT_EQ(htons(80), parsed.sin6_port);
     EXPECT_EQ(WSAHOST_NOT_FOUND, getaddrinfo("not a number", nullptr, &hints, &list));
+    // One entry for each address, with the kind that was asked for.
+    struct {
+        int type, protocol;
+    } kinds[] = {{0, 0}, {SOCK_STREAM, 0}, {SOCK_STREAM, IPPROTO_TCP}, {SOCK_DGRAM, 0}};
+    for (const auto& kind : kinds) {
+        addrinfo wanted{};
+        wanted.ai_socktype = kind.type;
+        wanted.ai_protocol = kind.protocol;
+        ASSERT_EQ(0, getaddrinfo("127.0.0.1", "80", &wanted, &list));
+        EXPECT_EQ(kind.type, list->ai_socktype);
+        EXPECT_EQ(kind.protocol, list->ai_protocol);
+        EXPECT_EQ(nullptr, list->ai_next);
+        freeaddrinfo(list);
+    }
+    ASSERT_EQ(0, getaddrinfo("127.0.0.1", "80", nullptr, &list));
+    EXPECT_EQ(0, list->ai_socktype);
+    EXPECT_EQ(nullptr, list->ai_next);
+    char few[4];
+    EXPECT_EQ(ERROR_INSUFFICIENT_BUFFER, getnameinfo(list->ai_addr, static_cast<int>(list->ai_addrlen), few,
+                                                     sizeof few, nullptr, 0, NI_NUMERICHOST));
+    freeaddrinfo(list);
+    const auto read = [](std::string from, int family, sockaddr_in6& to) {
+        int room = sizeof to;
+        to = {};
+        return WSAStringToAddressA(from.data(), family, nullptr, reinterpret_cast<sockaddr*>(&to), &room);
+    };
+    for (const char* good : {"127.1", "0x7f.1", "127.0.0.1:80", "127.0.0.1:0x50"})
+        EXPECT_EQ(0, read(good, AF_INET, parsed)) << good;
+    for (const char* bad : {"127.0.0.1:0", "127.0.0.1:", "127.0.0.1 ", "127.0.0.1:65536", ""})
+        EXPECT_EQ(SOCKET_ERROR, read(bad, AF_INET, parsed)) << bad;
+    EXPECT_EQ(0, read("[fe80::1%3]:99", AF_INET6, parsed));
+    EXPECT_EQ(3u, parsed.sin6_scope_id);
+    size = sizeof text;
+    EXPECT_EQ(0,
+              WSAAddressToStringA(reinterpret_cast<sockaddr*>(&parsed), sizeof parsed, nullptr, text, &size));
+    EXPECT_STREQ("[fe80::1%3]:99", text);
+    EXPECT_EQ(SOCKET_ERROR, read("fe80::1%", AF_INET6, parsed));
     PADDRINFOW wide = nullptr;
     ASSERT_EQ(0, GetAddrInfoW(u"127.0.0.1", u"443", nullptr, &wide));
     EXPECT_EQ(AF_INET, wide->ai_family);
@@ -380,6 +417,12 @@ TEST_F(Rules, NamesAndAddresses) {
     EXPECT_EQ(1, inet_pton(AF_INET, "1.2.3.4", &four));
     EXPECT_STREQ("1.2.3.4", inet_ntoa(four));
     EXPECT_EQ(four.s_addr, inet_addr("1.2.3.4"));
+    for (const char* same : {"127.1", "127.0.1", "0x7f000001", "0177.0.0.1", "2130706433", "127.0.0.1 "})
+        EXPECT_EQ(htonl(INADDR_LOOPBACK), inet_addr(same)) << same;
+    EXPECT_EQ(0u, inet_addr(" "));
+    for (const char* none : {"", "x", "1.2.3.4x", "256.1.1.1", "1.2.3.4.5"})
+        EXPECT_EQ(INADDR_NONE, inet_addr(none)) << none;
+    EXPECT_EQ(0, inet_pton(AF_INET, "127.1", &four)) << "strict";
     EXPECT_EQ(-1, inet_pton(77, "1.2.3.4", &four));
     EXPECT_EQ(WSAEAFNOSUPPORT, WSAGetLastError());
     char name[256];

@@ -183,12 +183,17 @@ int WSAAPI sendto(SOCKET s, const char *buf, int len, int flags, const struct so
 
 /* Waiting for several sockets. */
 
-/* A program may define FD_SETSIZE before it includes the first header; 1024 is the C library's word, not its.
- */
-#if !defined(FD_SETSIZE) || FD_SETSIZE == __FD_SETSIZE
+/* A program may define FD_SETSIZE before it includes this header (see sys/select.h here). What the C library
+ * defines is not its word: that says __FD_SETSIZE, which is another number while we look. */
+#pragma push_macro("__FD_SETSIZE")
+#undef __FD_SETSIZE
+#define __FD_SETSIZE 0x7fffffff
+#if !defined(FD_SETSIZE) || FD_SETSIZE == 0x7fffffff
 #undef FD_SETSIZE
 #define FD_SETSIZE 64
 #endif
+#undef __FD_SETSIZE
+#pragma pop_macro("__FD_SETSIZE")
 typedef struct loopfast_winsock_fd_set {
     UINT fd_count;
     SOCKET fd_array[FD_SETSIZE];
@@ -480,9 +485,14 @@ INT WSAAPI WSAStringToAddressW(LPWSTR AddressString, INT AddressFamily, LPWSAPRO
 #define WSAStringToAddress LOOPFAST_WINSOCK_AW(WSAStringToAddress)
 /** This host's name. @param namelen bytes. Errors: WSAEFAULT (no room). */
 int WSAAPI loopfast_winsock_gethostname(char *name, int namelen);
+#if defined(__cplusplus)
 #define gethostname(...) loopfast_winsock_gethostname(__VA_ARGS__)
-#ifndef __cplusplus
+#elif __STDC_VERSION__ >= 199901L /* where an argument may be a compound literal, with commas */
+#define gethostname(...) loopfast_winsock_gethostname(__VA_ARGS__)
 #define select(...) loopfast_winsock_select(__VA_ARGS__)
+#else
+#define gethostname(name, namelen) loopfast_winsock_gethostname(name, namelen)
+#define select(nfds, read, write, except, timeout) loopfast_winsock_select(nfds, read, write, except, timeout)
 #endif
 
 LOOPFAST_WINSOCK_END

@@ -199,9 +199,9 @@ struct sockaddr_in {
     char sin_zero[8];
 };
 typedef struct sockaddr_in SOCKADDR_IN, *PSOCKADDR_IN, *LPSOCKADDR_IN;
-typedef struct _SCOPE_ID {
-    __extension__ union {
-        __extension__ struct {
+__extension__ typedef struct _SCOPE_ID {
+    union {
+        struct {
             ULONG Zone : 28;
             ULONG Level : 4;
         };

@@ -25,15 +25,22 @@ extern const struct in6_addr in6addr_any LOOPFAST_WINSOCK_SYMBOL(in6addr_any)
 extern const struct in6_addr in6addr_loopback LOOPFAST_WINSOCK_SYMBOL(in6addr_loopback)
     __attribute__((visibility("default")));
 
-/** Whether an address is ::, ::1, ::ffff:a.b.c.d. */
-static inline int IN6_IS_ADDR_UNSPECIFIED(const struct in6_addr *a) {
+/** Whether an address is ::, ::1, ::ffff:a.b.c.d, of a link, of a group; whether two are the same. */
+static __inline int IN6_IS_ADDR_UNSPECIFIED(const struct in6_addr *a) {
     return memcmp(a, &in6addr_any, 16) == 0;
 }
-static inline int IN6_IS_ADDR_LOOPBACK(const struct in6_addr *a) {
+static __inline int IN6_IS_ADDR_LOOPBACK(const struct in6_addr *a) {
     return memcmp(a, &in6addr_loopback, 16) == 0;
 }
-static inline int IN6_IS_ADDR_V4MAPPED(const struct in6_addr *a) {
+static __inline int IN6_IS_ADDR_V4MAPPED(const struct in6_addr *a) {
     return memcmp(a, &in6addr_any, 10) == 0 && a->u.Word[5] == 0xffff;
+}
+static __inline int IN6_IS_ADDR_LINKLOCAL(const struct in6_addr *a) {
+    return a->u.Byte[0] == 0xfe && (a->u.Byte[1] & 0xc0) == 0x80;
+}
+static __inline int IN6_IS_ADDR_MULTICAST(const struct in6_addr *a) { return a->u.Byte[0] == 0xff; }
+static __inline int IN6_ADDR_EQUAL(const struct in6_addr *a, const struct in6_addr *b) {
+    return memcmp(a, b, 16) == 0;
 }
 
 #define INET_ADDRSTRLEN 22
