@@ -4,6 +4,7 @@
 // bytes; those counts are what the hand-over is checked against.
 #include <dlfcn.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -312,6 +313,28 @@ LOOPFAST_PUBLIC ssize_t pwritev64v2(int fd, const iovec* parts, int count, off64
 
 namespace {
 
+/// TCP_INQ's part of a received message, cut as the kernel cuts it where there is little room.
+[[gnu::noinline]] void tell_rest(Stream& stream, int fd, msghdr& told, size_t room) {
+    alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int))] = {};
+    auto* const header = reinterpret_cast<cmsghdr*>(control);
+    const int rest = rest_of_bytes(stream, fd);
+    header->cmsg_level = SOL_TCP;
+    header->cmsg_type = TCP_CM_INQ;
+    memcpy(CMSG_DATA(header), &rest, sizeof rest);
+    if (told.msg_control == nullptr || room < sizeof *header) {
+        told.msg_flags |= MSG_CTRUNC;
+        return;
+    }
+    header->cmsg_len = CMSG_LEN(sizeof rest);
+    if (room < header->cmsg_len) {
+        told.msg_flags |= MSG_CTRUNC;
+        header->cmsg_len = room;
+    }
+    const iovec part{told.msg_control, header->cmsg_len};
+    if (Buffers(&part, 1).copy_out(control, header->cmsg_len))
+        told.msg_controllen = room < sizeof control ? room : sizeof control;
+}
+
 ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
@@ -321,13 +344,15 @@ ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
-        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the
-        // bytes have been taken all the same.
+        // What the kernel reports of a TCP socket: no name, no control data but what TCP_INQ asks for. Where
+        // it cannot be written the bytes have been taken all the same.
         msghdr told = *message;
         if (message->msg_name != nullptr)
             told.msg_namelen = 0;
         told.msg_controllen = 0;
         told.msg_flags = flags & MSG_CMSG_CLOEXEC;
+        if (stream.shared->tells_rest.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            tell_rest(stream, fd, told, message->msg_controllen);
         if (put(message, told) < 0) [[unlikely]]
             return returned<ssize_t>(-EFAULT);
     }
