@@ -122,7 +122,7 @@ class Calls(Compared):
             server.succeed()
             return said
 
-        # It asks how many bytes are left with each receive (TCP_INQ), which keeps it on the kernel lane.
+        # Its listener asks for SO_ZEROCOPY, used or not, and what it accepts inherits that: the kernel lane.
         self.compare(scenario, fused=0, lanes=LANES)
 
     def test_erlang(self) -> None:
