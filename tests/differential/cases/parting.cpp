@@ -399,7 +399,7 @@ namespace {
 
 /// The descriptor goes to another process, which is this one again, and its first owner closes it.
 End pass_on(Pair& p, const End& end, const std::string& name) {
-    Outcome number = end.quietly("pass", [&](Outcome& outcome) { outcome.value = passed(end.fd()); });
+    Outcome number = end.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(end.fd()); });
     end.quietly("close", [&](Outcome&) { ::close(end.fd()); });
     return {p.script, end.actor(), static_cast<int>(number.value), name};
 }
