@@ -297,7 +297,6 @@ bool is_for_kernel(int level, int name) {
     if (level != SOL_SOCKET)
         return false;
     switch (name) {
-    case SO_ZEROCOPY:
     case SO_TIMESTAMP:
     case SO_TIMESTAMPNS:
     case SO_TIMESTAMPING:

@@ -96,14 +96,27 @@ ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int
 }
 
 /// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring, and a
-/// connection is begun only once. A flag that means nothing in its direction is no reason to go there.
+/// connection is begun only once. How a send without a copy went is told in the error queue. A flag that
+/// means nothing in its direction is no reason to go there.
 constexpr int kKernelReceiveFlags = MSG_OOB | MSG_ERRQUEUE;
-constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN;
+constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY;
+
+/// Those of a send's flags that are to be heeded: without its option MSG_ZEROCOPY means nothing.
+[[gnu::noinline]] int heeded(int fd, int flags) {
+    int on = 0;
+    socklen_t size = sizeof on;
+    const bool copies = (flags & MSG_ZEROCOPY) == 0 ||
+                        (sys::getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, &size) == 0 && on == 0);
+    return flags & kKernelSendFlags & (copies ? ~MSG_ZEROCOPY : ~0);
+}
 
 /// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
 template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
     if (leaving != 0)
         leave_ring(stream, fd);
+    // It cannot leave yet. This is an error that such a send may have; the program then sends with a copy.
+    if ((leaving & MSG_ZEROCOPY) != 0 && stream.fused())
+        return returned<ssize_t>(-ENOBUFS);
     const ssize_t result = call();
     if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
@@ -153,7 +166,8 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 #define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
         if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
-            return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
+            if (const int asked = heeded(fd, flags); asked != 0)                                            \
+                return by_kernel(stream, fd, asked & ~MSG_FASTOPEN, [&] { return real::name arguments; });  \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
             const ssize_t result =                                                                          \

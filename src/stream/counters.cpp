@@ -135,10 +135,10 @@ bool needs_kernel(int fd) {
     const bool upper_protocol = told == 0 ? size > 0 && protocol[0] != 0 : told != -ENOPROTOOPT;
     const int status = sys::fcntl(fd, F_GETFL);
     return upper_protocol || (status >= 0 && (status & O_ASYNC) != 0) ||
-           !is_off(fd, SOL_SOCKET, SO_ZEROCOPY) || !is_off(fd, SOL_SOCKET, SO_OOBINLINE) ||
-           !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMP) ||
-           !is_off(fd, SOL_SOCKET, SO_TIMESTAMPNS) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING) ||
-           !is_off(fd, SOL_IP, IP_MINTTL) || !is_off(fd, SOL_IPV6, IPV6_MINHOPCOUNT);
+           !is_off(fd, SOL_SOCKET, SO_OOBINLINE) || !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) ||
+           !is_off(fd, SOL_SOCKET, SO_TIMESTAMP) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMPNS) ||
+           !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING) || !is_off(fd, SOL_IP, IP_MINTTL) ||
+           !is_off(fd, SOL_IPV6, IPV6_MINHOPCOUNT);
 }
 
 bool read_options(Stream& stream, int fd) {

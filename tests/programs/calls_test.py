@@ -122,8 +122,7 @@ class Calls(Compared):
             server.succeed()
             return said
 
-        # Its listener asks for SO_ZEROCOPY, used or not, and what it accepts inherits that: the kernel lane.
-        self.compare(scenario, fused=0, lanes=LANES)
+        self.compare(scenario, fused=3, lanes=LANES)
 
     def test_erlang(self) -> None:
         def scenario(lane: Lane) -> object:

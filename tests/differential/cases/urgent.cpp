@@ -261,6 +261,26 @@ CASE(zero_copy) {
     talk(p);
 }
 
+CASE(zero_copy_not_asked_for) {
+    for (const End* end : {&p.a, &p.b}) {
+        end->set(SOL_SOCKET, SO_ZEROCOPY, 1);
+        end->get(SOL_SOCKET, SO_ZEROCOPY);
+    }
+    talk(p);
+    p.a.send("with a copy");
+    p.a.send("without", MSG_ZEROCOPY);
+    p.b.await_bytes(18);
+    p.b.recv(100);  // before its memory is used again
+    p.a.await_poll(POLLERR);
+    p.a.send("and with one");
+    p.b.await_bytes(12);
+    p.b.recv(100);
+    p.b.send("answer");
+    p.a.await_bytes(6);
+    p.a.recv(100);
+    talk(p);
+}
+
 CASE(time_stamps) {
     p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);
     p.b.get(SOL_SOCKET, SO_TIMESTAMP);
