@@ -42,8 +42,8 @@ void look_at(pid_t pid, Scan& scan) {
 std::optional<std::string> read_whole(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     std::string text;
-    // Not by an iterator over the buffer: that throws where a read fails. Some kernels let one open the maps of a
-    // stranger and refuse the reading; those of a process that has ended say ESRCH.
+    // Not by an iterator over the buffer: that throws where a read fails. Some kernels let one open the maps
+    // of a stranger and refuse the reading; those of a process that has ended say ESRCH.
     for (char part[4096]; file.read(part, sizeof part) || file.gcount() > 0;)
         text.append(part, static_cast<size_t>(file.gcount()));
     if (!file.is_open() || file.bad())

@@ -32,7 +32,8 @@ struct Scan {
 /// Looks at every process, or at one.
 Scan scan_processes(std::optional<pid_t> only);
 
-/// All of a file, unless it cannot be opened or a read fails: one of /proc does when its process ends meanwhile.
+/// All of a file, unless it cannot be opened or a read fails: one of /proc does when its process ends
+/// meanwhile.
 std::optional<std::string> read_whole(const std::string& path);
 
 /// The mappings of the arena in the text of a /proc/PID/maps.

@@ -136,6 +136,7 @@ Sight look_at_cgroups(Findings& findings) {
                          static_cast<unsigned long long>(number));
         }
     }
+    sys::close(own);
     return sight;
 }
 

@@ -221,6 +221,12 @@ void wake_own_sleepers(const Stream& stream, int fd) {
 
 void option_set(Stream& stream, int fd, int level, int name, const void* value, socklen_t size) {
     SharedHalf& shared = *stream.shared;
+    if (level == SOL_TCP && name == TCP_INQ) {
+        int on = 0;
+        socklen_t length = sizeof on;
+        if (sys::getsockopt(fd, SOL_TCP, TCP_INQ, &on, &length) == 0)
+            shared.tells_rest.store(on != 0, std::memory_order_relaxed);
+    }
     if (level != SOL_SOCKET)
         return;
     switch (name) {
@@ -291,7 +297,7 @@ namespace {
 /// Options whose effect is on what the kernel's socket sends and receives.
 bool is_for_kernel(int level, int name) {
     if (level == SOL_TCP)
-        return name == TCP_ULP || name == TCP_REPAIR || name == TCP_INQ;
+        return name == TCP_ULP || name == TCP_REPAIR;
     if (level == SOL_IP)
         return name == IP_MINTTL;  // from here on the kernel may drop what the peer sends
     if (level == SOL_IPV6)
@@ -299,7 +305,6 @@ bool is_for_kernel(int level, int name) {
     if (level != SOL_SOCKET)
         return false;
     switch (name) {
-    case SO_ZEROCOPY:
     case SO_TIMESTAMP:
     case SO_TIMESTAMPNS:
     case SO_TIMESTAMPING:

@@ -4,6 +4,7 @@
 // bytes; those counts are what the hand-over is checked against.
 #include <dlfcn.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -95,14 +96,27 @@ ssize_t send_parts(Stream& stream, int fd, const iovec* parts, size_t count, int
 }
 
 /// Flags that only the kernel's socket can serve: urgent data and the error queue are not in the ring, and a
-/// connection is begun only once. A flag that means nothing in its direction is no reason to go there.
+/// connection is begun only once. How a send without a copy went is told in the error queue. A flag that
+/// means nothing in its direction is no reason to go there.
 constexpr int kKernelReceiveFlags = MSG_OOB | MSG_ERRQUEUE;
-constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN;
+constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY;
+
+/// Those of a send's flags that are to be heeded: without its option MSG_ZEROCOPY means nothing.
+[[gnu::noinline]] int heeded(int fd, int flags) {
+    int on = 0;
+    socklen_t size = sizeof on;
+    const bool copies = (flags & MSG_ZEROCOPY) == 0 ||
+                        (sys::getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &on, &size) == 0 && on == 0);
+    return flags & kKernelSendFlags & (copies ? ~MSG_ZEROCOPY : ~0);
+}
 
 /// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
 template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
     if (leaving != 0)
         leave_ring(stream, fd);
+    // It cannot leave yet. This is an error that such a send may have; the program then sends with a copy.
+    if ((leaving & MSG_ZEROCOPY) != 0 && stream.fused())
+        return returned<ssize_t>(-ENOBUFS);
     const ssize_t result = call();
     if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
@@ -152,7 +166,8 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
 #define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
         if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
-            return by_kernel(stream, fd, (flags)&MSG_OOB, [&] { return real::name arguments; });            \
+            if (const int asked = heeded(fd, flags); asked != 0)                                            \
+                return by_kernel(stream, fd, asked & ~MSG_FASTOPEN, [&] { return real::name arguments; });  \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
             const ssize_t result =                                                                          \
@@ -312,6 +327,28 @@ LOOPFAST_PUBLIC ssize_t pwritev64v2(int fd, const iovec* parts, int count, off64
 
 namespace {
 
+/// TCP_INQ's part of a received message, cut as the kernel cuts it where there is little room.
+[[gnu::noinline]] void tell_rest(Stream& stream, int fd, msghdr& told, size_t room) {
+    alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int))] = {};
+    auto* const header = reinterpret_cast<cmsghdr*>(control);
+    const int rest = rest_of_bytes(stream, fd);
+    header->cmsg_level = SOL_TCP;
+    header->cmsg_type = TCP_CM_INQ;
+    memcpy(CMSG_DATA(header), &rest, sizeof rest);
+    if (told.msg_control == nullptr || room < sizeof *header) {
+        told.msg_flags |= MSG_CTRUNC;
+        return;
+    }
+    header->cmsg_len = CMSG_LEN(sizeof rest);
+    if (room < header->cmsg_len) {
+        told.msg_flags |= MSG_CTRUNC;
+        header->cmsg_len = room;
+    }
+    const iovec part{told.msg_control, header->cmsg_len};
+    if (Buffers(&part, 1).copy_out(control, header->cmsg_len))
+        told.msg_controllen = room < sizeof control ? room : sizeof control;
+}
+
 ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
@@ -321,13 +358,15 @@ ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
         return returned<ssize_t>(-EMSGSIZE);
     const ssize_t result = receive_parts(stream, fd, message->msg_iov, message->msg_iovlen, flags);
     if (result >= 0) {
-        // What the kernel reports of a TCP socket: no name, no control data. Where it cannot be written the
-        // bytes have been taken all the same.
+        // What the kernel reports of a TCP socket: no name, no control data but what TCP_INQ asks for. Where
+        // it cannot be written the bytes have been taken all the same.
         msghdr told = *message;
         if (message->msg_name != nullptr)
             told.msg_namelen = 0;
         told.msg_controllen = 0;
         told.msg_flags = flags & MSG_CMSG_CLOEXEC;
+        if (stream.shared->tells_rest.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            tell_rest(stream, fd, told, message->msg_controllen);
         if (put(message, told) < 0) [[unlikely]]
             return returned<ssize_t>(-EFAULT);
     }

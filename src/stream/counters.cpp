@@ -135,8 +135,7 @@ bool needs_kernel(int fd) {
     const bool upper_protocol = told == 0 ? size > 0 && protocol[0] != 0 : told != -ENOPROTOOPT;
     const int status = sys::fcntl(fd, F_GETFL);
     return upper_protocol || (status >= 0 && (status & O_ASYNC) != 0) ||
-           !is_off(fd, SOL_SOCKET, SO_ZEROCOPY) || !is_off(fd, SOL_SOCKET, SO_OOBINLINE) ||
-           !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) || !is_off(fd, SOL_TCP, TCP_INQ) ||
+           !is_off(fd, SOL_SOCKET, SO_OOBINLINE) || !is_off(fd, SOL_SOCKET, SO_PEEK_OFF, -1) ||
            !is_off(fd, SOL_SOCKET, SO_TIMESTAMP) || !is_off(fd, SOL_SOCKET, SO_TIMESTAMPNS) ||
            !is_off(fd, SOL_SOCKET, SO_TIMESTAMPING) || !is_off(fd, SOL_IP, IP_MINTTL) ||
            !is_off(fd, SOL_IPV6, IPV6_MINHOPCOUNT);
@@ -148,10 +147,13 @@ bool read_options(Stream& stream, int fd) {
     int64_t send_timeout;
     int low_water = 0;
     int locked = 0;
+    int tells_rest = 0;
     // A timeout that is not known would be a call that never ends.
     if (!timeout_of(fd, SO_RCVTIMEO, receive_timeout) || !timeout_of(fd, SO_SNDTIMEO, send_timeout) ||
-        !option_of(fd, SOL_SOCKET, SO_RCVLOWAT, low_water) || !option_of(fd, SOL_SOCKET, SO_BUF_LOCK, locked))
+        !option_of(fd, SOL_TCP, TCP_INQ, tells_rest) || !option_of(fd, SOL_SOCKET, SO_RCVLOWAT, low_water) ||
+        !option_of(fd, SOL_SOCKET, SO_BUF_LOCK, locked))
         return false;
+    shared.tells_rest.store(tells_rest != 0, std::memory_order_relaxed);
     shared.receive_timeout.store(receive_timeout, std::memory_order_relaxed);
     shared.send_timeout.store(send_timeout, std::memory_order_relaxed);
     shared.low_water.store(static_cast<uint32_t>(low_water), std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 // Receiving: one attempt, on the lane that is due. A direction is finished up to its cut on the kernel lane
 // before the ring is looked at, and the ring is drained before the kernel says how the connection ended.
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -330,6 +331,15 @@ uint64_t bytes_waiting(Stream& stream, int fd) {
         ring = size <= stream.segment.capacity ? size : 0;
     }
     return static_cast<uint64_t>(kernel) + ring;
+}
+
+int rest_of_bytes(Stream& stream, int fd) {
+    // Asked before the ring is looked at: what was written before a FIN is there when the FIN is.
+    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const bool ended = ready > 0 && (ready & POLLRDHUP) != 0 && (ready & POLLERR) == 0 &&
+                       stream.shared->shut_for_reading.load(std::memory_order_relaxed) == 0;
+    const uint64_t rest = bytes_waiting(stream, fd) + (ended ? 1 : 0);
+    return static_cast<int>(rest < INT_MAX ? rest : INT_MAX);
 }
 
 }  // namespace loopfast

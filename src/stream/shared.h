@@ -69,6 +69,7 @@ struct alignas(64) SharedHalf {
     std::atomic<uint32_t> reason;            ///< enum Reason
     std::atomic<uint32_t> setup_owner;       ///< thread that is in fuse.cpp for this stream, or 0
     std::atomic<uint32_t> nonblocking;       ///< O_NONBLOCK of the open description
+    std::atomic<uint32_t> tells_rest;        ///< TCP_INQ: a recvmsg says how much is left
     std::atomic<uint32_t> opted_in;          ///< marked through the control code
     std::atomic<uint32_t> opted_out;         ///< marked off, under a process-wide opt-in
     std::atomic<uint32_t> peer_left;         ///< see leave.cpp

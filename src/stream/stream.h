@@ -155,6 +155,10 @@ inline bool ring_is_due(const Stream& stream) {
 /// Bytes that a receive would find now, as FIONREAD has it.
 uint64_t bytes_waiting(Stream& stream, int fd);
 
+/// What TCP_INQ says after a receive: the bytes that are left, and one more where the peer's end is behind
+/// them. 0 promises that there is nothing until the next edge.
+int rest_of_bytes(Stream& stream, int fd);
+
 /// The most that a peer's SO_RCVBUF adds: some more than what the kernel's own tuning reaches.
 constexpr uint64_t kMostForPeer = 8 * 1024 * 1024;
 

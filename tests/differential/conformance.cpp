@@ -172,6 +172,8 @@ const Row kRows[] = {
     OUT("send", "MSG_OOB", "urgent_after_unread_bytes", return ::send(p.a.fd(), "x", 1, MSG_OOB)),
     OUT("send", "MSG_ZEROCOPY without the option", "zero_copy",
         return ::send(p.a.fd(), "x", 1, MSG_ZEROCOPY)),
+    OUT("send", "MSG_ZEROCOPY with the option", "zero_copy",
+        return set(p.a, SOL_SOCKET, SO_ZEROCOPY, 1) == 0 ? ::send(p.a.fd(), "x", 1, MSG_ZEROCOPY) : -1),
     OUT("send", "MSG_FASTOPEN (EISCONN)", "send_flags", return ::send(p.a.fd(), "x", 1, MSG_FASTOPEN)),
     OUT("send", "0 bytes", "send_nothing", return ::send(p.a.fd(), "x", 0, 0)),
     OUT("send", "a bad buffer (EFAULT)", "bad_buffer_send",

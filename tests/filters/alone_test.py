@@ -14,6 +14,7 @@ from pathlib import Path
 import bpf
 from common import (Case, HEADERS, NOBODY, Pair, SOMETIME, captured, clean, load_rules, main, nft_counted, payload, run,
                     status, unified_groups, until, works)
+from harness.observe import descriptors
 
 MUCH = 1_000_000
 #: Captures are looked for every 50 ms of activity, the rest every 200 ms or more rarely, the longer it takes. How
@@ -220,6 +221,16 @@ class Alone(Case):
 
         # It may have to come to rest first.
         self.assertTrue(idle() or idle() or idle(), "it has woken in each of three seconds")
+
+    def test_looks_leave_nothing(self) -> None:
+        """Each look opens what it asks, and closes it."""
+        pair = Pair(self)
+        connection = self.fused(pair)
+        before = os.listdir(f"/proc/{pair.pid}/fd")
+        for _ in range(20):
+            pair.ask("send", connection, 100)
+            time.sleep(0.1)
+        self.assertEqual(len(os.listdir(f"/proc/{pair.pid}/fd")), len(before), descriptors(pair.pid))
 
     def test_rules_of_our_own(self) -> None:
         """By user, program, port and address; also for sockets that opted in by themselves."""

@@ -133,8 +133,8 @@ TEST_P(Fuzz, VictimSurvives) {
             ASSERT_TRUE(attack.fuse());
             std::mt19937_64 random(seed);
             const Scribbler scribbler(attack, seed);
-            const Answer answer = victim.ask(
-                "random " + std::to_string(50 + random() % 200) + " " + std::to_string(seed));
+            const Answer answer =
+                victim.ask("random " + std::to_string(50 + random() % 200) + " " + std::to_string(seed));
             ASSERT_TRUE(answer.came) << (victim.alive() ? "the victim hangs" : "the victim died");
             EXPECT_LT(answer.result, kInTime) << "one operation took that many microseconds";
             if (seed % 3 == 0) {

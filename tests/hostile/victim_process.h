@@ -22,9 +22,9 @@ struct Answer {
     bool as_tcp() const;
 };
 
-/// How long a call may take that waits for nobody, and one that waits for the victim's short timeout, in microseconds.
-/// A machine that runs ten other things may stop a process for a good part of a second; who waits for its peer waits
-/// for ever.
+/// How long a call may take that waits for nobody, and one that waits for the victim's short timeout, in
+/// microseconds. A machine that runs ten other things may stop a process for a good part of a second; who
+/// waits for its peer waits for ever.
 constexpr int64_t kAtOnce = 2'000'000;
 constexpr int64_t kInTime = 3'000'000;
 

@@ -122,8 +122,7 @@ class Calls(Compared):
             server.succeed()
             return said
 
-        # It asks how many bytes are left with each receive (TCP_INQ), which keeps it on the kernel lane.
-        self.compare(scenario, fused=0, lanes=LANES)
+        self.compare(scenario, fused=3, lanes=LANES)
 
     def test_erlang(self) -> None:
         def scenario(lane: Lane) -> object:

@@ -221,8 +221,8 @@ class PostgresInLanes(Compared):
             self.psql(lane, "select lo_unlink(oid) from pg_largeobject_metadata")
             load = self.start("pgbench", "-i", "-q", "-s", "1", front=lane.client, env=self.environment, user=OTHER)
             load.succeed(60)
-            for options in (["-S", "-M", "simple"], ["-M", "extended"], ["-M", "prepared", "-C"]):
-                text = self.start("pgbench", "-n", "-c4", "-j2", "-t", str(scaled(40, 3000)), *options, front=lane.client,
+            for count, *options in ((3000, "-S", "-M", "simple"), (3000, "-M", "extended"), (500, "-M", "prepared", "-C")):
+                text = self.start("pgbench", "-n", "-c4", "-j2", "-t", str(scaled(40, count)), *options, front=lane.client,
                                   env=self.environment, user=OTHER).succeed(120)
                 results.append(re.search(r"actually processed: (.*)", text)[1])
                 self.assertRegex(text, r"number of failed transactions: 0 ")

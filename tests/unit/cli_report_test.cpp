@@ -119,7 +119,8 @@ TEST(Maps, OnlyTheArenaIsTaken) {
 TEST(Maps, AFileThatCannotBeReadIsNoException) {
     EXPECT_EQ(read_whole("/proc/self/comm"), "unit_cli_report\n");
     EXPECT_EQ(read_whole("/nowhere"), std::nullopt);
-    // It opens, and nothing is at its beginning: the read fails, as one of a process's maps does that has ended.
+    // It opens, and nothing is at its beginning: the read fails, as one of a process's maps does that has
+    // ended.
     EXPECT_EQ(read_whole("/proc/self/mem"), std::nullopt);
 }
 

@@ -639,7 +639,7 @@ CASE(epoll_inherited) {
 namespace {
 
 /// Something that only the kernel can do to this end: it is on the kernel lane from here on.
-void to_kernel(const End& end) { end.set(IPPROTO_TCP, TCP_INQ, 1); }
+void to_kernel(const End& end) { end.set(SOL_SOCKET, SO_PEEK_OFF, -1); }
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include <linux/tcp.h>
 
 #include <cstring>
+#include <vector>
 
 #include "cases.h"
 
@@ -260,6 +261,26 @@ CASE(zero_copy) {
     talk(p);
 }
 
+CASE(zero_copy_not_asked_for) {
+    for (const End* end : {&p.a, &p.b}) {
+        end->set(SOL_SOCKET, SO_ZEROCOPY, 1);
+        end->get(SOL_SOCKET, SO_ZEROCOPY);
+    }
+    talk(p);
+    p.a.send("with a copy");
+    p.a.send("without", MSG_ZEROCOPY);
+    p.b.await_bytes(18);
+    p.b.recv(100);  // before its memory is used again
+    p.a.await_poll(POLLERR);
+    p.a.send("and with one");
+    p.b.await_bytes(12);
+    p.b.recv(100);
+    p.b.send("answer");
+    p.a.await_bytes(6);
+    p.a.recv(100);
+    talk(p);
+}
+
 CASE(time_stamps) {
     p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);
     p.b.get(SOL_SOCKET, SO_TIMESTAMP);
@@ -275,27 +296,97 @@ CASE(time_stamps) {
     talk(p);
 }
 
+namespace {
+
+/// A receive into so much room, and what TCP_INQ says of the rest into so much.
+void take_and_ask(const End& end, size_t size, size_t room, int flags = 0) {
+    end.call_with_text(
+        format("recvmsg of %zu with %zu bytes for control data", size, room), [&](Outcome& outcome) {
+            std::vector<char> bytes(size + 1);
+            alignas(cmsghdr) char control[64] = {};
+            iovec part{bytes.data(), size};
+            msghdr message{};
+            message.msg_iov = &part;
+            message.msg_iovlen = 1;
+            message.msg_control = room > 0 ? control : nullptr;
+            message.msg_controllen = room;
+            outcome.value = ::recvmsg(end.fd(), &message, flags | MSG_DONTWAIT);
+            outcome.error = outcome.value < 0 ? errno : 0;
+            if (outcome.value < 0)
+                return;
+            const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+            outcome.text = format("flags %x, control %zu: ", static_cast<unsigned>(message.msg_flags),
+                                  message.msg_controllen) +
+                           (header == nullptr ? "nothing"
+                                              : format("%zu, %d/%d: %d", header->cmsg_len, header->cmsg_level,
+                                                       header->cmsg_type,
+                                                       *reinterpret_cast<const int*>(CMSG_DATA(header))));
+        });
+}
+
+}  // namespace
+
 CASE(bytes_in_queue) {
     p.b.set(IPPROTO_TCP, TCP_INQ, 1);
+    p.b.get(IPPROTO_TCP, TCP_INQ);
+    for (int round = 0; round < 3; ++round) {
+        p.a.send("some bytes");
+        p.b.await_bytes(10);
+        take_and_ask(p.b, 4, 64, MSG_PEEK);
+        take_and_ask(p.b, 4, 64);
+        // Little room for it, and none.
+        for (const size_t room : {18, 16, 8, 0})
+            take_and_ask(p.b, 1, room);
+        take_and_ask(p.b, 1, 20);
+        take_and_ask(p.b, 100, 24);
+        take_and_ask(p.b, 100, 64);  // EAGAIN
+        p.b.send("answer");
+        p.a.await_bytes(6);
+        p.a.recv(100);
+    }
+    p.b.set(IPPROTO_TCP, TCP_INQ, 0);
     p.a.send("some bytes");
     p.b.await_bytes(10);
-    p.b.call_with_text("recvmsg", [&](Outcome& outcome) {
-        char bytes[4];
-        alignas(cmsghdr) char control[64];
-        iovec part{bytes, 4};
-        msghdr message{};
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = control;
-        message.msg_controllen = sizeof control;
-        outcome.value = ::recvmsg(p.b.fd(), &message, 0);
-        const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-        outcome.text = header == nullptr ? "nothing"
-                                         : format("%d/%d: %d", header->cmsg_level, header->cmsg_type,
-                                                  *reinterpret_cast<const int*>(CMSG_DATA(header)));
-    });
+    take_and_ask(p.b, 4, 64);
     p.b.recv(100);
     talk(p);
+}
+
+CASE(bytes_in_queue_and_the_end) {
+    p.b.set(IPPROTO_TCP, TCP_INQ, 1);
+    p.a.send("the last bytes");
+    p.b.await_bytes(14);
+    take_and_ask(p.b, 4, 64);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    take_and_ask(p.b, 4, 64);    // one more than there is: the end is to be read as well
+    take_and_ask(p.b, 100, 64);  // and here it is all that there is
+    take_and_ask(p.b, 100, 64);
+    take_and_ask(p.b, 100, 64);
+    p.b.send("an answer");
+    p.a.await_bytes(9);
+    p.a.recv(100);
+}
+
+/// A reader that trusts it: where nothing is left it does not read again, and waits for the next edge.
+CASE(bytes_in_queue_instead_of_eagain) {
+    p.b.set(IPPROTO_TCP, TCP_INQ, 1);
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLRDHUP | EPOLLET);
+    for (int round = 0; round < 5; ++round) {
+        p.a.send("a request");
+        p.b.await_bytes(9);
+        set.wait(1000);
+        take_and_ask(p.b, 100, 64);
+        set.wait();
+        p.b.send("an answer");
+        p.a.await_bytes(9);
+        p.a.recv(100);
+    }
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    set.wait(1000);
+    take_and_ask(p.b, 100, 64);
 }
 
 CASE(upper_protocol) {

@@ -16,6 +16,7 @@ Each lane's programs are ended before the next begins, and nothing of the librar
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Compared(Case):
         expected: object = None
         for name in lanes:
             with self.subTest(lane=name):
+                before = set(self.folder.iterdir())
                 for attempt in range(ATTEMPTS):
                     result, lane = self.in_lane(scenario, name, options)
                     if name == lanes[0]:
@@ -96,10 +98,20 @@ class Compared(Case):
                     if name != "both" or lane.fused() >= fused or attempt == ATTEMPTS - 1:
                         break
                     print(f"    only {lane.fused()} of {fused} were fused: once more", flush=True)
+                    self.remove(set(self.folder.iterdir()) - before)
                 if name == "both":
                     self.assertGreaterEqual(lane.fused(), fused, lane.decided()[-3000:])
                 elif name == "kernel" or not inside:
                     self.assertEqual(lane.fused(), 0, "one end alone cannot be fused with anybody")
+
+    @staticmethod
+    def remove(entries: set[Path]) -> None:
+        """What a run of a scenario has left in the test's folder, which its next run makes again."""
+        for entry in entries:
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def in_lane(self, scenario: Callable[[Lane], object], name: str, options: Sequence[str]) -> tuple[object, Lane]:
         """One run of the scenario, after which nothing is left of its programs."""

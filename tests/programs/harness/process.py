@@ -21,6 +21,8 @@ LIBRARY = BUILD / "libloopfast.so"
 
 #: A hang is reported after this long unless a test says otherwise.
 PATIENCE = 60.0
+#: The long forms (`./dev apps --long`) have that much more to do.
+LIMITS = 5 if os.environ.get("LOOPFAST_TEST_LONG", "") == "1" else 1
 
 
 def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -74,6 +76,7 @@ class Program:
 
     def wait(self, seconds: float = PATIENCE) -> int:
         """Its exit status, once it has ended by itself."""
+        seconds *= LIMITS
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:

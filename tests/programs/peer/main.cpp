@@ -10,8 +10,8 @@
 //       --fork-after a forked child shares the (then only) connection, and goes on with it once its parent
 //       was killed, --die-after that fork.
 //
-// A line is "end ID eof|reset|wrong|error RECEIVED RELATIVE SENT ERRNO"; a connector says "begun ID" before it, once
-// the other side will hear of that number.
+// A line is "end ID eof|reset|wrong|error RECEIVED RELATIVE SENT ERRNO"; a connector says "begun ID" before
+// it, once the other side will hear of that number.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -181,7 +181,8 @@ int connect_and_stream(bool epoll, uint16_t port, uint64_t first, uint64_t count
                 return;
             }
             char begun[40];
-            const int size = snprintf(begun, sizeof begun, "begun %llu\n", static_cast<unsigned long long>(id));
+            const int size =
+                snprintf(begun, sizeof begun, "begun %llu\n", static_cast<unsigned long long>(id));
             if (write(STDOUT_FILENO, begun, static_cast<size_t>(size)) != size)
                 exit(1);
             Settings settings;
