@@ -16,6 +16,7 @@
 // nobody. models/leave.pml checks this.
 #include <errno.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/hidden.h"
@@ -49,9 +50,10 @@ bool peer_left(Stream& stream, int fd) {
 
 namespace {
 
-/// Sends what the peer did not take out of the ring over the kernel lane. The sending lock is held.
-/// @return true when nothing is left.
-bool take_back(Stream& stream, int fd) {
+constexpr size_t kChunk = 16384;
+
+/// The sending lock is held. `chunk` is room for a part. @return true when nothing is left.
+bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
     // The peer's own note of the current record is out of reach, but ours says the same: its tail is at or
     // beyond the record before the current one (ring.h), so these two place everything.
     const ProducerState& producer = stream.shared->producer;
@@ -68,11 +70,9 @@ bool take_back(Stream& stream, int fd) {
     // Nor does one that shows it byte by byte: an honest one's come in so many pieces, or the kernel is full.
     constexpr int kMostPieces = 1024;
     for (int piece = 0; piece < kMostPieces; ++piece) {
-        unsigned char chunk[16384];
-        const iovec part{chunk, sizeof chunk};
+        const iovec part{chunk, kChunk};
         Buffers to(&part, 1);
-        const RingResult seen =
-            unread.read(&to, left < sizeof chunk ? left : sizeof chunk, RingReader::kPeek);
+        const RingResult seen = unread.read(&to, left < kChunk ? left : kChunk, RingReader::kPeek);
         // A connection that was reset keeps its error for who calls next: a send would collect it.
         if (seen.size == 0)
             return true;
@@ -92,6 +92,21 @@ bool take_back(Stream& stream, int fd) {
         left -= static_cast<uint64_t>(sent);
     }
     return left == 0;
+}
+
+/// Sends what the peer did not take out of the ring over the kernel lane. The sending lock is held.
+/// @return true when nothing is left.
+bool take_back(Stream& stream, int fd) {
+    if (stream.writer().in_flight(true) == 0)
+        return true;
+    // Not on the stack, which may be a signal handler's. Where there is no memory: later.
+    void* const chunk =
+        sys::mmap(nullptr, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys::mmap_failed(chunk))
+        return false;
+    const bool all = send_unread(stream, fd, static_cast<unsigned char*>(chunk));
+    sys::munmap(chunk, kChunk);
+    return all;
 }
 
 /// Whether `who` turned away from the direction before the other side did.

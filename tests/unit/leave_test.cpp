@@ -1,6 +1,8 @@
 // Leaving the ring while others are at work: threads of ours that sleep, a setup, the other end that leaves
 // or ends at the same time. models/leave.pml has all interleavings; here are those that once went wrong.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
 
 #include <atomic>
 #include <chrono>
@@ -48,6 +50,42 @@ TEST(Leave, BothAtOnceLoseNothing) {
     EXPECT_TRUE(leave(pair.connector(), pair.connector_fd(), Reason::kPolicy));
     ASSERT_EQ(door_send(pair.acceptor_fd(), "later", 5), 5);
     EXPECT_EQ(receive_all(pair.connector_fd(), 5), "later");
+}
+
+StreamPair* handled = nullptr;
+volatile long handler_got = -1;
+
+// A handler on a signal stack of the usual size, 8 KiB, may be the one who finds that the peer left.
+TEST(Leave, WhatWasNotReadGoesBackFromASmallStack) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const std::string bytes(20'000, 'w');
+    ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 20'000);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    ASSERT_EQ(::send(pair.acceptor_fd(), "x", 1, 0), 1);
+    constexpr size_t kSize = 8192;
+    constexpr size_t kPage = 4096;
+    void* const memory = mmap(nullptr, kSize + 16 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    stack_t stack{};
+    stack.ss_sp = static_cast<char*>(memory) + 16 * kPage;
+    stack.ss_size = kSize;
+    ASSERT_EQ(mprotect(stack.ss_sp, kSize, PROT_READ | PROT_WRITE), 0);
+    stack_t before;
+    ASSERT_EQ(sigaltstack(&stack, &before), 0);
+    handled = &pair;
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        char byte;
+        handler_got = door_receive(handled->connector_fd(), &byte, 1, MSG_DONTWAIT);
+    };
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGUSR1, &action, nullptr);
+    raise(SIGUSR1);
+    EXPECT_EQ(handler_got, 1);
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), bytes.size()), bytes);
+    sigaltstack(&before, nullptr);
+    munmap(memory, kSize + 16 * kPage);
 }
 
 TEST(Leave, ThePeerThatClosesSendsWhatWasNotRead) {
