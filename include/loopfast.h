@@ -43,10 +43,10 @@ enum loopfast_lane {
 
 /** Why a connection is on the kernel lane. The numbers are stable. */
 enum loopfast_reason {
-    LOOPFAST_REASON_NONE = 0,              /**< none: it is on the ring lane, or still on its way there */
-    LOOPFAST_REASON_NOT_TCP = 1,           /**< not a TCP socket, or not a connection of ours to judge */
-    LOOPFAST_REASON_NOT_LOCAL = 2,         /**< the peer is not an address of this host, or packets to it leave
-                                                through another device than lo */
+    LOOPFAST_REASON_NONE = 0,      /**< none: it is on the ring lane, or still on its way there */
+    LOOPFAST_REASON_NOT_TCP = 1,   /**< not a TCP socket, or not a connection of ours to judge */
+    LOOPFAST_REASON_NOT_LOCAL = 2, /**< the peer is not an address of this host, or packets to it leave
+                                        through another device than lo */
     LOOPFAST_REASON_PEER_NOT_OPTED_IN = 3, /**< the other end did not opt in (or does not have loopfast) */
     LOOPFAST_REASON_FILTER = 4,            /**< a packet filter would see the data */
     LOOPFAST_REASON_CAPTURE = 5,           /**< a packet capture would see the data */

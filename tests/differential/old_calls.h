@@ -1,5 +1,5 @@
-// System calls by number that only older machines have (x86-64). Others, arm64 among them, have but the newer ones,
-// which do the same.
+// System calls by number that only older machines have (x86-64). Others, arm64 among them, have but the newer
+// ones, which do the same.
 #pragma once
 
 #include <poll.h>

@@ -166,8 +166,7 @@ CASE(raw_waits) {
         FD_ZERO(&set);
         FD_SET(fd, &set);
         timeval time{5, 0};
-        return select_by_number(fd + 1, &set, &time) * 10 +
-               (FD_ISSET(fd, &set) ? 1 : 0);
+        return select_by_number(fd + 1, &set, &time) * 10 + (FD_ISSET(fd, &set) ? 1 : 0);
     });
     p.b.call("an epoll set", [&] {
         const auto set = static_cast<int>(::syscall(SYS_epoll_create1, 0));
