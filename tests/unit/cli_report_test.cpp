@@ -117,7 +117,7 @@ TEST(Maps, OnlyTheArenaIsTaken) {
 }
 
 TEST(Maps, AFileThatCannotBeReadIsNoException) {
-    EXPECT_EQ(read_whole("/proc/self/comm"), "unit_cli_report\n");
+    EXPECT_EQ(read_whole("/proc/self/comm"), "cli_report_test\n");
     EXPECT_EQ(read_whole("/nowhere"), std::nullopt);
     // It opens, and nothing is at its beginning: the read fails, as one of a process's maps does that has
     // ended.
