@@ -31,8 +31,11 @@ namespace {
 }  // namespace
 
 int close_descriptor(int fd) {
-    if (find(fd).kind() == EntryKind::kNone && !is_hidden(fd)) [[likely]]
+    if (find(fd).kind() == EntryKind::kNone && !is_hidden(fd)) [[likely]] {
+        if (had_streams())
+            note_own_call();
         return real::close(fd);
+    }
     return close_ours(fd);
 }
 

@@ -273,6 +273,23 @@ LOOPFAST_FRESH(inotify_init, (), ())
 LOOPFAST_FRESH(inotify_init1, (int flags), (flags))
 LOOPFAST_FRESH(memfd_create, (const char* name, unsigned flags), (name, flags))
 
+// libc's own call inside these goes past us; what they make ready is to be heard of at once.
+#define LOOPFAST_NOTED(name, parameters, arguments)       \
+    LOOPFAST_PUBLIC int name parameters noexcept {        \
+        static int(*cached) parameters = nullptr;         \
+        const int result = next(#name, cached) arguments; \
+        if (had_streams())                                \
+            note_own_call();                              \
+        return result;                                    \
+    }
+
+LOOPFAST_NOTED(timerfd_settime, (int fd, int flags, const itimerspec* value, itimerspec* old),
+               (fd, flags, value, old))
+
+LOOPFAST_PUBLIC int eventfd_write(int fd, eventfd_t value) {
+    return write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
+}
+
 LOOPFAST_PUBLIC int pipe2(int* fds, int flags) noexcept {
     static int (*cached)(int*, int) = nullptr;
     const int result = next("pipe2", cached)(fds, flags);

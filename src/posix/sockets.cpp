@@ -87,6 +87,7 @@ void accepted(int listener, int fd, int family) {
 }
 
 void connecting(int fd, const sockaddr* address, socklen_t size) {
+    note_own_call();
     Stream* const stream = find_stream(fd);
     Endpoint endpoint;
     if (stream == nullptr || stream->state() != State::kIdle || !to_endpoint(address, size, endpoint))
@@ -177,6 +178,7 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
         return real::shutdown(fd, how);
     if (how < SHUT_RD || how > SHUT_RDWR)
         return real::shutdown(fd, how);
+    note_own_call();
     const int now = before_shutdown(*stream, fd, how);
     tell_sets(*stream, 0, SetHooks::kDue);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);

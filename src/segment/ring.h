@@ -130,6 +130,16 @@ public:
     /// Room for at least one more byte under `limit`? And how much is in flight (capacity + 1: nonsense).
     uint64_t in_flight(bool fresh) const;
 
+    // The lines of a ring are on the other processor when they are needed, 0.1 to 0.5 us away. Each of the
+    // following asks for some early and waits for nothing; the worst that a bad cursor can do is ask in vain.
+
+    /// The first line that the next write will need.
+    void expect_write() const {
+        const Jump jump(state_.jump.load(std::memory_order_relaxed));
+        const uint64_t head = line_.head.load(std::memory_order_relaxed).harmless();
+        __builtin_prefetch(data_ + jump.place(head, capacity_), 1, 3);
+    }
+
     /// Gives the pages of a drained backlog back. The caller holds the sending lock. @return true if it did.
     bool give_back();
 
@@ -177,6 +187,17 @@ public:
         const uint64_t head = peer_.head.load(std::memory_order_acquire).harmless();
         const uint64_t size = head - tail;
         return size <= capacity_ ? size : capacity_ + 1;
+    }
+
+    /// See RingWriter::expect_write. The head that the producer writes.
+    void expect_head() const { __builtin_prefetch(&peer_, 0, 3); }
+    /// The first lines of what waits, or will.
+    void expect_read() const {
+        const Jump jump(state_.jump.load(std::memory_order_relaxed));
+        const uint64_t tail = line_.tail.load(std::memory_order_relaxed).harmless();
+        const unsigned char* const first = data_ + jump.place(tail, capacity_);
+        __builtin_prefetch(first, 0, 3);
+        __builtin_prefetch(first + 64, 0, 3);
     }
 
 private:

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "base/own_calls.h"
 #include "base/real.h"
 #include "base/ticks.h"
 #include "link/link.h"
@@ -21,6 +22,7 @@ namespace {
 constexpr uint64_t kReceivesPerLook = 63;
 
 long kernel_receive(int fd, const Buffers* to, size_t size, int flags) {
+    note_own_call();
     if (to == nullptr)
         return sys::recv(fd, nullptr, size, flags | MSG_DONTWAIT | MSG_TRUNC);
     return to->with_parts(size,

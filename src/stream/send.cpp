@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/cpu.h"
+#include "base/own_calls.h"
 #include "base/real.h"
 #include "base/ticks.h"
 #include "link/link.h"
@@ -163,6 +164,7 @@ uint64_t bytes_unsent(const Stream& stream) {
 namespace {
 
 long kernel_send(int fd, const Buffers& from, size_t size, int flags) {
+    note_own_call();
     // Through the kernel directly: MSG_NOSIGNAL is the caller's choice, and SIGPIPE is raised from here.
     return from.with_parts(size, [&](msghdr& message) { return sys::sendmsg(fd, &message, flags); });
 }

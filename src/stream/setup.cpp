@@ -7,6 +7,7 @@
 
 #include "base/alive.h"
 #include "base/clock.h"
+#include "base/own_calls.h"
 #include "policy/policy.h"
 
 namespace loopfast {
@@ -19,7 +20,7 @@ int count_holders(SharedHalf& shared) {
             known += holder.load(std::memory_order_relaxed) != 0 ? 1 : 0;
         return known;
     }
-    const int own = sys::getpid();
+    const int own = owner_process.load(std::memory_order_relaxed);
     // Acquire pairs with the release in after_fork_in_child().
     int count = static_cast<int>(shared.more_holders.load(std::memory_order_acquire));
     for (auto& holder : shared.holders) {
@@ -151,6 +152,7 @@ void wait_while_pending(SharedHalf& shared) {
 }  // namespace
 
 KernelReceive::KernelReceive(Stream& stream) : stream_(stream), allowed_(true) {
+    note_own_call();
     SharedHalf& shared = *stream.shared;
     for (;;) {
         // Dekker with Exclusive: announce, then look. seq_cst on both sides.
@@ -182,6 +184,7 @@ void KernelReceive::count(long result, int flags) {
 }
 
 KernelSend::KernelSend(Stream& stream) : stream_(stream), allowed_(true) {
+    note_own_call();
     SharedHalf& shared = *stream.shared;
     for (unsigned round = 0;; ++round) {
         // Dekker with publish_cut and Exclusive: announce, then look. seq_cst on both sides.

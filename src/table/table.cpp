@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "base/alive.h"
 #include "base/hidden.h"
 #include "base/lock.h"
 #include "policy/policy.h"
@@ -12,8 +13,6 @@
 namespace loopfast {
 
 namespace {
-
-std::atomic<int> owner_pid{0};
 
 // Closed streams that some thread was still using when their descriptor went: their slots are freed later.
 constexpr int kMostLingering = 256;
@@ -90,7 +89,7 @@ void remove_holder(SharedHalf& shared, int pid) {
 }  // namespace
 
 void open_table(std::atomic<uint64_t>* entries) {
-    owner_pid.store(sys::getpid(), std::memory_order_relaxed);
+    owner_process.store(sys::getpid(), std::memory_order_relaxed);
     table_detail::entries = entries;
     // Release pairs with the acquire in find(): who sees the limit sees the array.
     table_detail::limit.store(kMostDescriptors, std::memory_order_release);
@@ -100,7 +99,7 @@ bool in_borrowed_memory() {
     // Under a filter of the program's own no call is made, not even this one; nor does it vfork then.
     if (setups_forbidden()) [[unlikely]]
         return false;
-    return sys::getpid() != owner_pid.load(std::memory_order_relaxed);
+    return sys::getpid() != owner_process.load(std::memory_order_relaxed);
 }
 
 void set_entry(int fd, TableEntry entry) {
@@ -129,7 +128,7 @@ Stream* make_stream(int fd) {
     Stream& stream = stream_at(static_cast<uint32_t>(slot));
     stream.shared->state.store(State::kIdle, std::memory_order_relaxed);
     stream.shared->reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);
-    add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
+    add_holder(*stream.shared, owner_process.load(std::memory_order_relaxed));
     stream.local_refs.store(1, std::memory_order_relaxed);
     stream.descriptor.store(fd, std::memory_order_relaxed);
     // Relaxed: another thread learns of the descriptor from this one, after it was made.
@@ -188,6 +187,7 @@ void let_go_of_kept(Stream& stream) {
 
 TableEntry before_close(int fd) {
     const TableEntry entry = find(fd);
+    note_own_call();
     if (entry.kind() == EntryKind::kNone || in_borrowed_memory())
         return {};
     if (entry.kind() == EntryKind::kSet && table_hooks.set_closing != nullptr)
@@ -237,7 +237,7 @@ void after_close(int fd, TableEntry entry) {
         stream.local_refs.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
     SharedHalf& shared = *stream.shared;
-    remove_holder(shared, owner_pid.load(std::memory_order_relaxed));
+    remove_holder(shared, owner_process.load(std::memory_order_relaxed));
     const bool last = count_holders(shared) == 0;
     if (last)
         shared.generation.fetch_add(1, std::memory_order_relaxed);  // calls still under way get EBADF
@@ -287,14 +287,14 @@ void before_exec() {
     }
     for_each_stream([](Stream& stream) {
         if (!stream.stays_over_exec)
-            remove_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
+            remove_holder(*stream.shared, owner_process.load(std::memory_order_relaxed));
     });
 }
 
 void after_failed_exec() {
     for_each_stream([](Stream& stream) {
         if (!stream.stays_over_exec)
-            add_holder(*stream.shared, owner_pid.load(std::memory_order_relaxed));
+            add_holder(*stream.shared, owner_process.load(std::memory_order_relaxed));
     });
 }
 
@@ -312,13 +312,13 @@ void after_fork_in_child() {
     // Locks in private memory: their holders' copies will never let go of them here.
     hidden_after_fork_in_child();
     arena_after_fork_in_child();
-    owner_pid.store(sys::getpid(), std::memory_order_relaxed);
+    owner_process.store(sys::getpid(), std::memory_order_relaxed);
     for_each_stream([](Stream& stream) {
         SharedHalf& shared = *stream.shared;
         // First in, then off the place that was held for us: a relative that counts in between must not miss
         // us, and take itself for the last. Release: the count is seen to go down only with our name in
         // place.
-        add_holder(shared, owner_pid.load(std::memory_order_relaxed));
+        add_holder(shared, owner_process.load(std::memory_order_relaxed));
         shared.more_holders.fetch_sub(1, std::memory_order_release);
         forget_link_of_parent(stream);
         // What was held for the fork the parent gives back. Its other threads exist in the parent only.

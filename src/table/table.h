@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/own_calls.h"
 #include "table/arena.h"
 
 namespace loopfast {
@@ -52,9 +53,14 @@ inline TableEntry find(int fd) {
 
 /// The stream behind `fd`, or nullptr.
 inline Stream* find_stream(int fd) {
-    const TableEntry entry = find(fd);
-    if (entry.kind() != EntryKind::kStream) [[likely]]
+    // A process that never opted in has no table, and pays for this one look.
+    if (static_cast<uint32_t>(fd) >= table_detail::limit.load(std::memory_order_relaxed))
         return nullptr;
+    const TableEntry entry = find(fd);
+    if (entry.kind() != EntryKind::kStream) [[likely]] {
+        note_own_call();  // of some other descriptor's
+        return nullptr;
+    }
     Stream& stream = stream_at(entry.index());
     return stream.generation.load(std::memory_order_relaxed) == entry.generation() ? &stream : nullptr;
 }

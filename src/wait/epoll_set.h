@@ -96,6 +96,7 @@ private:
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
     int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
+    bool look_is_due();
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
@@ -146,7 +147,10 @@ private:
     /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
     /// looks at it before it spins.
     bool ordinary_lively_ = true;
-    uint32_t kernel_waits_ = 1;  ///< waits in E so far: what was ready then has been reported
+    const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`
+    uint32_t looked_calls_ = 0;         ///< and their number then
+    uint64_t looked_when_ = 0;          ///< ticks
+    uint32_t kernel_waits_ = 1;         ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
     bool early_sleepers_ = false;  ///< there may be threads in E that were not counted
     bool owing_ = false;           ///< some entry is owed to E

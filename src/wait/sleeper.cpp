@@ -117,7 +117,9 @@ bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
                    (readiness(stream, fd, Freshness::kCached) & kOver) != 0;
         }
         if (stream.in_in_ring() && stream.state() != State::kKernel) {
-            if (stream.reader().available() != 0)
+            const bool there = stream.reader().available() != 0;
+            stream.reader().expect_read();  // in a spin the bytes come while the head does
+            if (there)
                 return true;
             const uint32_t kernel = kernel_readiness(stream, fd, Freshness::kCached);
             return (kernel & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) != 0;

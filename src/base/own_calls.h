@@ -1,0 +1,14 @@
+// How many calls this thread has made that went to the kernel and may have made some descriptor ready: what
+// it did itself it may count on hearing of at once, see EpollSet::look_is_due().
+#pragma once
+
+#include <cstdint>
+
+namespace loopfast {
+
+/// Wraps; only compared for "has changed".
+inline thread_local uint32_t own_calls = 0;
+
+inline void note_own_call() { ++own_calls; }
+
+}  // namespace loopfast
