@@ -1,8 +1,10 @@
-// What a wake-up across processors costs on this machine, by several means: two processes, one pinned to each
-// of two processors, pass a turn to and fro and sleep in between. No way of carrying bytes that sleeps
-// between messages can be faster than this; it is what the rows with spinning off are to be compared with.
+// What passing a turn across processors costs on this machine, by several means: two processes, one pinned to
+// each of two processors, pass it to and fro. By `word` both spin: what the caches take to carry one line
+// there and back, the floor of everything that spins. By the others they sleep in between: no way of carrying
+// bytes that sleeps between messages can be faster, and the rows with spinning off are to be compared with
+// them.
 //
-//     wake_floor [--seconds S]        one JSON object: the medians of a round trip in nanoseconds
+//     wake_floor [--seconds S] [--means NAME]    one JSON object: the medians of a round trip in nanoseconds
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
@@ -73,12 +75,33 @@ uint64_t median_round_trip(const Side& first, const Side& second, double seconds
     return samples[samples.size() / 2];
 }
 
-uint64_t by_futex(double seconds) {
-    auto* words = static_cast<std::atomic<uint32_t>*>(
+/// Two words of shared memory, in lines of their own; the one that a side waits for is zero until its turn.
+struct Words {
+    std::atomic<uint32_t>* out;
+    std::atomic<uint32_t>* in;
+};
+Words words_of(int side) {
+    static auto* const words = static_cast<std::atomic<uint32_t>*>(
         mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-    const auto side = [words](int mine) {
-        std::atomic<uint32_t>* const out = words + 16 * mine;
-        std::atomic<uint32_t>* const in = words + 16 * (1 - mine);
+    return {words + 64 * side, words + 64 * (1 - side)};
+}
+
+uint64_t by_word(double seconds) {
+    const auto side = [](int number) {
+        const Words words = words_of(number);
+        return Side{[words] { words.out->store(1); },
+                    [words] {
+                        while (words.in->load() == 0) {
+                        }
+                        words.in->store(0);
+                    }};
+    };
+    return median_round_trip(side(0), side(1), seconds);
+}
+
+uint64_t by_futex(double seconds) {
+    const auto side = [](int number) {
+        const auto [out, in] = words_of(number);
         return Side{[out] {
                         out->store(1);
                         syscall(SYS_futex, out, FUTEX_WAKE, 1, nullptr, nullptr, 0);
@@ -151,20 +174,32 @@ uint64_t by_tcp(double seconds) {
 
 int main(int argc, char** argv) {
     double seconds = 0.5;
-    if (argc == 3 && strcmp(argv[1], "--seconds") == 0)
-        seconds = strtod(argv[2], nullptr);
-    std::vector<uint64_t> tcp;
-    std::vector<uint64_t> futex;
-    std::vector<uint64_t> event;
-    for (int round = 0; round < 5; ++round) {  // in turn, for the machine's moods
-        tcp.push_back(by_tcp(seconds));
-        futex.push_back(by_futex(seconds));
-        event.push_back(by_eventfd(seconds));
+    const char* only = nullptr;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seconds") == 0)
+            seconds = strtod(argv[i + 1], nullptr);
+        else if (strcmp(argv[i], "--means") == 0)
+            only = argv[i + 1];
     }
-    const auto median = [](std::vector<uint64_t> values) {
-        std::sort(values.begin(), values.end());
-        return static_cast<unsigned long>(values[values.size() / 2]);
+    struct Means {
+        const char* name;
+        uint64_t (*measure)(double seconds);
+        std::vector<uint64_t> seen;
     };
-    printf("{\"tcp_ns\": %lu, \"futex_ns\": %lu, \"eventfd_ns\": %lu}\n", median(tcp), median(futex),
-           median(event));
+    Means all[] = {
+        {"tcp", by_tcp, {}}, {"futex", by_futex, {}}, {"eventfd", by_eventfd, {}}, {"word", by_word, {}}};
+    for (int round = 0; round < 5; ++round)  // in turn, for the machine's moods
+        for (Means& means : all)
+            if (only == nullptr || strcmp(only, means.name) == 0)
+                means.seen.push_back(means.measure(seconds));
+    const char* before = "{";
+    for (Means& means : all) {
+        if (means.seen.empty())
+            continue;
+        std::sort(means.seen.begin(), means.seen.end());
+        printf("%s\"%s_ns\": %lu", before, means.name,
+               static_cast<unsigned long>(means.seen[means.seen.size() / 2]));
+        before = ", ";
+    }
+    printf("}\n");
 }

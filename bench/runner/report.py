@@ -20,6 +20,7 @@ class Result:
     loopfast: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     skipped: str | None = None
+    word: list[float] = field(default_factory=list)  #: see floor.py
 
     def median(self, samples: list[dict[str, Any]]) -> float | None:
         return statistics.median(sample["value"] for sample in samples) if samples else None
@@ -49,7 +50,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         return {"name": self.row.name, "work": self.row.work, "unit": self.row.unit, "better": self.row.better,
                 "least": self.row.least, "aim": self.row.aim, "score": self.score, "verdict": self.verdict,
-                "kernel_median": self.median(self.kernel), "loopfast_median": self.median(self.loopfast),
+                "word_us": self.word, "kernel_median": self.median(self.kernel), "loopfast_median": self.median(self.loopfast),
                 "kernel": self.kernel, "loopfast": self.loopfast, "failures": self.failures}
 
 
@@ -80,9 +81,17 @@ def _spread(result: Result, samples: list[dict[str, Any]]) -> str:
     return text if len(values) < 2 else f"{text} ({_figure(min(values))} to {_figure(max(values))})"
 
 
+def _range(values: list[float]) -> str:
+    if not values:
+        return ""
+    least, most = f"{min(values):.2f}", f"{max(values):.2f}"
+    return least if least == most else f"{least} to {most}"
+
+
 def markdown(results: list[Result]) -> str:
     """The table of the run, medians with their ranges."""
-    lines = ["| work | unit | kernel | loopfast | ratio | at least | aim | |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| work | unit | kernel | loopfast | ratio | at least | aim | | word, us |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for result in results:
         row = result.row
         times = "" if row.better == "bound" else "x"
@@ -92,7 +101,7 @@ def markdown(results: list[Result]) -> str:
             else f"{result.score:.2f}x" if result.score < 10 else f"{result.score:.1f}x")
         lines.append(f"| {row.work} | {row.unit} | {_spread(result, result.kernel)} | "
                      f"{_spread(result, result.loopfast)} | {score} | {goals[0]} | {goals[1]} | "
-                     f"{result.verdict} |")
+                     f"{result.verdict} | {_range(result.word)} |")
     for result in results:
         lines += [f"\n{result.row.name}: {failure}" for failure in result.failures[:3]]
     return "\n".join(lines)
