@@ -101,15 +101,15 @@ uint64_t by_word(double seconds) {
 
 uint64_t by_futex(double seconds) {
     const auto side = [](int number) {
-        const auto [out, in] = words_of(number);
-        return Side{[out] {
-                        out->store(1);
-                        syscall(SYS_futex, out, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+        const Words words = words_of(number);
+        return Side{[words] {
+                        words.out->store(1);
+                        syscall(SYS_futex, words.out, FUTEX_WAKE, 1, nullptr, nullptr, 0);
                     },
-                    [in] {
-                        while (in->load() == 0)
-                            syscall(SYS_futex, in, FUTEX_WAIT, 0, nullptr, nullptr, 0);
-                        in->store(0);
+                    [words] {
+                        while (words.in->load() == 0)
+                            syscall(SYS_futex, words.in, FUTEX_WAIT, 0, nullptr, nullptr, 0);
+                        words.in->store(0);
                     }};
     };
     return median_round_trip(side(0), side(1), seconds);
