@@ -24,7 +24,7 @@ for name in link segment race; do
     fi
     say "fuzz_$name: $seconds s"
     status=0
-    "$fuzzer" -max_total_time="$seconds" -max_len=512 -timeout=60 -rss_limit_mb=3000 -print_final_stats=1 \
+    "$fuzzer" -max_total_time="$seconds" -max_len=512 -timeout=300 -rss_limit_mb=3000 -print_final_stats=1 \
         -artifact_prefix="build-fuzz/findings/$name-" "$learned" "$kept" >"build-fuzz/$name.log" 2>&1 || status=$?
     grep -E 'stat::number_of_executed_units|^#[0-9]+.*DONE' "build-fuzz/$name.log" || true
     if [ $status -ne 0 ]; then
