@@ -219,10 +219,11 @@ int watch_in_thread(Stream& stream, int fd) {
 }
 
 void take_thread_events() {
-    epoll_event events[64];
-    int count = 64;
-    while (waiter.epoll >= 0 && count == 64) {
-        count = sys::epoll_pwait(waiter.epoll, events, 64, 0, nullptr);
+    constexpr int kAtOnce = 16;
+    epoll_event events[kAtOnce];
+    int count = kAtOnce;
+    while (waiter.epoll >= 0 && count == kAtOnce) {
+        count = sys::epoll_pwait(waiter.epoll, events, kAtOnce, 0, nullptr);
         if (count > 0)
             take_events(events, count);
     }
