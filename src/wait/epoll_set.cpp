@@ -286,7 +286,10 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     interest->edge = true;
     if (stream != nullptr)
         interest->via = 0;  // the number means the stream again
+    interest->listed = false;
     make_hot(fd, *interest);
+    if (stream != nullptr && stream->segment)
+        polled(*interest, *stream, 0);  // the kernel looks at it here, too
     kick();
     return 0;
 }

@@ -33,7 +33,8 @@ struct Interest {
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;
-    bool owed : 1;  ///< it belongs to E again, which had no memory for it: see give_to_kernel
+    bool listed : 1;  ///< on the kernel's list of what is ready, were it there: it was reported last time
+    bool owed : 1;    ///< it belongs to E again, which had no memory for it: see give_to_kernel
 };
 
 /// Interest by descriptor number, in blocks made at the first use.

@@ -125,16 +125,21 @@ public:
         return false;
     }
 
-    /// Fills in revents of everything we know ourselves. @return how many have some.
-    int evaluate() {
+    /// Fills in revents of everything we know ourselves. @return how many have some. `as_poll`: not one of
+    /// many looks in a spin.
+    int evaluate(bool as_poll) {
         int found = 0;
         for (nfds_t i = 0; i < count_; ++i) {
             pollfd& entry = fds_[i];
             entry.revents = 0;
             if (watched_[i].kind == Kind::kFused) {
                 const auto wanted = static_cast<uint32_t>(static_cast<uint16_t>(entry.events)) | kAlways;
-                entry.revents =
-                    static_cast<short>(readiness(*watched_[i].stream, entry.fd, Freshness::kRecent) & wanted);
+                uint32_t ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                if (as_poll && (ready & POLLOUT) == 0) [[unlikely]] {
+                    polled_without_room(*watched_[i].stream);
+                    ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                }
+                entry.revents = static_cast<short>(ready & wanted);
             } else if (watched_[i].kind == Kind::kSet && (entry.events & kReadable) != 0 &&
                        watched_[i].set->any_ready(entry.fd)) {
                 entry.revents = static_cast<short>(entry.events & kReadable);
@@ -317,14 +322,14 @@ namespace {
     bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
         Round round(fds, count, scratch);
-        int found = round.evaluate();
+        int found = round.evaluate(true);
         if (found == 0 && first && timeout != 0 && round.any_ours()) {
             // A relay polls a socket and a pipe: the pipe must not wait until the spin for the socket is
             // over. And what the pipe brings shows nothing about the peer, so it counts as a spin in vain.
             int64_t next_look = round.any_ordinary() ? 0 : kForever;
             if (const int64_t time = spin_time(history); time > 0)
                 spin_until(history, deadline, time, [&] {
-                    if ((found = round.evaluate()) != 0)
+                    if ((found = round.evaluate(false)) != 0)
                         return SpinStep::kReady;
                     if (next_look != kForever && now_ns() >= next_look) {
                         if (round.ordinary_ready()) {
@@ -369,7 +374,7 @@ namespace {
             left = 200'000;  // no descriptor to sleep on: short naps
         if (left > kLookAgain && round.any_has_to_return()) [[unlikely]]
             left = kLookAgain;
-        if (round.evaluate() != 0 || left == 0) {
+        if (round.evaluate(false) != 0 || left == 0) {
             round.disarm(token);
             look = true;
             continue;

@@ -1,6 +1,9 @@
 // epoll: level, edge, one-shot, exclusive; changes of interest; nested, shared and mixed sets.
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <sys/select.h>
+
+#include <functional>
 
 #include "cases.h"
 
@@ -220,6 +223,74 @@ CASE(epoll_edge_writable_again) {
     });
     set.wait(5000);
     p.a.poll(POLLOUT, 5000);
+}
+
+namespace {
+
+/// Sends little by little for as long as `writable` says so, which no send ever finds out by itself; then
+/// the other end takes all of it.
+void fill_and_drain_by(Pair& p, const char* name, const std::function<bool(int timeout)>& writable) {
+    const Outcome filled = p.a.quietly(std::string("fill by ") + name, [&](Outcome& outcome) {
+        const std::string some(4096, 'f');
+        while (writable(0) || writable(30)) {
+            const long sent = ::send(p.a.fd(), some.data(), some.size(), MSG_DONTWAIT);
+            if (sent != static_cast<long>(some.size()))
+                break;
+            outcome.value += sent;
+        }
+    });
+    p.b.quietly("drain", [&](Outcome&) {
+        std::string buffer(1 << 20, 0);
+        long left = filled.value;
+        while (left > 0) {
+            const long got = ::recv(p.b.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+            pollfd entry{p.b.fd(), POLLIN, 0};
+            if (got < 0 && (errno != EAGAIN || ::poll(&entry, 1, 5000) != 1))
+                break;
+            left -= got > 0 ? got : 0;
+        }
+    });
+}
+
+}  // namespace
+
+// Whoever asks and is told that there is no room makes the room, when it comes, an edge for everybody.
+CASE(epoll_edge_after_a_poll_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    fill_and_drain_by(p, "poll", [&](int timeout) {
+        pollfd one{p.a.fd(), POLLOUT, 0};
+        return ::poll(&one, 1, timeout) == 1;
+    });
+    set.wait(5000);
+}
+
+CASE(epoll_edge_after_a_select_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    fill_and_drain_by(p, "select", [&](int timeout) {
+        fd_set writing;
+        FD_ZERO(&writing);
+        FD_SET(p.a.fd(), &writing);
+        timeval limit{0, timeout * 1000};
+        return ::select(p.a.fd() + 1, nullptr, &writing, nullptr, &limit) == 1;
+    });
+    set.wait(5000);
+}
+
+CASE(epoll_edge_after_another_set_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    EpollSet level(p.script, p.a.actor(), "level");
+    level.add(p.a, EPOLLOUT);
+    fill_and_drain_by(p, "epoll", [&](int timeout) {
+        epoll_event event;
+        return ::epoll_wait(level.end().fd(), &event, 1, timeout) == 1;
+    });
+    set.wait(5000);
 }
 
 CASE(epoll_oneshot) {
