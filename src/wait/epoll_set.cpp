@@ -341,6 +341,7 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation == EPOLL_CTL_ADD && interest != nullptr && interest->used)
         forget(fd, *interest);
     if (interest == nullptr) {
+        always_look_ = true;
         keep_unseen(stream, fd);  // it is not fused, and who is about to waits for the lock
         return 0;
     }
@@ -356,6 +357,8 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     interest->data = event->data.u64;
     interest->entered = kernel_waits_;
     ordinary_lively_ = true;
+    if (operation == EPOLL_CTL_ADD && stream == nullptr)
+        always_look_ = always_look_ || !made_ready_by_noted_calls(fd);
     return 0;
 }
 

@@ -148,6 +148,8 @@ private:
     /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
     /// looks at it before it spins.
     bool ordinary_lively_ = true;
+    /// Something in E is made ready by calls that nobody notes.
+    bool always_look_ = false;
     const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`
     uint32_t looked_calls_ = 0;         ///< and their number then
     uint64_t looked_when_ = 0;          ///< ticks

@@ -108,9 +108,11 @@ int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const
 /// made a pipe or a listener ready before it called, and count on hearing of it. The look costs as much as
 /// all the rest of a wait. So it is left out while there is always something on the rings, for ten
 /// microseconds at most, unless this thread has made a call that may have made something else ready, or the
-/// last look found something: what others do meanwhile is heard of as if it had happened so much later.
+/// last look found something: what others do meanwhile is heard of as if it had happened so much later. Nor
+/// is it left out where such calls are not all seen.
 bool EpollSet::look_is_due() {
-    if (ordinary_lively_ || unregistered_ || looked_for_ != &own_calls || looked_calls_ != own_calls)
+    if (ordinary_lively_ || unregistered_ || always_look_ || unseen_writes.load(std::memory_order_relaxed) ||
+        looked_for_ != &own_calls || looked_calls_ != own_calls)
         return true;
     return ticks() - looked_when_ >= kTicksPer50us / 5;
 }

@@ -71,6 +71,11 @@ bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument);
 /// The kernel says so in /proc only. @return epoll bits, or -1 when it does not say.
 long interest_in_kernel(int set_fd, int fd);
 
+/// Whether every call by which this process can itself make the descriptor ready is noted (base/own_calls.h):
+/// pipes, sockets, and those that are written to. Signals, changed files or what a ring of the kernel's
+/// completes come in other ways.
+bool made_ready_by_noted_calls(int fd);
+
 /// Zeroed memory, without malloc; nullptr when there is none. Given back with munmap.
 void* zeroed_pages(size_t size);
 
