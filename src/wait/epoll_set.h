@@ -98,6 +98,7 @@ private:
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
     int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     bool look_is_due();
+    int take_ordinary_first(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
@@ -148,6 +149,7 @@ private:
     /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
     /// looks at it before it spins.
     bool ordinary_lively_ = true;
+    bool ordinary_first_ = false;  ///< E had something for which the last report had no room
     /// Something in E is made ready by calls that nobody notes.
     bool always_look_ = false;
     const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`

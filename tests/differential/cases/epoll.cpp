@@ -304,6 +304,29 @@ CASE(epoll_edge_after_another_set_without_room) {
     set.wait(5000);
 }
 
+// A report without room for everything that is ready is followed by one that tells of the rest.
+CASE(epoll_few_events_at_a_time) {
+    const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT);
+    set.add(reading, EPOLLIN);
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    writing.write("x");
+    for (const int most : {1, 1, 2})
+        p.b.call("how many are told of, so many at a time: " + std::to_string(most), [&] {
+            bool seen[2] = {};
+            for (int round = 0; round < 100; ++round) {
+                epoll_event events[2];
+                const int count = ::epoll_wait(set.end().fd(), events, most, 0);
+                for (int i = 0; i < count; ++i)
+                    seen[(events[i].events & EPOLLOUT) != 0 ? 0 : 1] = true;
+            }
+            return (seen[0] ? 1 : 0) + (seen[1] ? 1 : 0);
+        });
+    set.wait();
+}
+
 CASE(epoll_oneshot) {
     EpollSet set(p.script, p.b.actor(), "set");
     set.add(p.b, EPOLLIN | EPOLLONESHOT);
