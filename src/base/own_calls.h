@@ -2,6 +2,7 @@
 // it did itself it may count on hearing of at once, see EpollSet::look_is_due().
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace loopfast {
@@ -10,5 +11,8 @@ namespace loopfast {
 inline thread_local uint32_t own_calls = 0;
 
 inline void note_own_call() { ++own_calls; }
+
+/// A pipe, a socket or a terminal is written to by stdio, inside libc, where no call is seen.
+inline std::atomic<bool> unseen_writes{false};
 
 }  // namespace loopfast

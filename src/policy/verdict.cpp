@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/hidden.h"
 #include "base/log.h"
+#include "base/small_stack.h"
 #include "base/syscall.h"
 #include "filters/inspect.h"
 #include "policy/guard_view.h"
@@ -64,6 +65,7 @@ uint64_t rules_generation = 0;
 LoName rules_lo;
 Findings rules_found;
 Findings full_found;
+Findings found_now;  // they are large for a stack
 
 /// The group of this process, where it could be looked at, else 0; and those of sockets that were made in
 /// others. Written and read by whoever judges a stream, so they only ever go from 0 to a number.
@@ -180,7 +182,8 @@ void look_by_ourselves(bool fusing) {
                       look_at_once.exchange(false, std::memory_order_relaxed);
     if (!full && now - last_quick < (fusing ? kBetweenFusing : kBetween))
         return;
-    Findings findings;
+    Findings& findings = found_now;
+    findings.clear();
     Sight captures = captures_fd >= 0 ? inspect_captures(captures_fd, findings) : Sight::kNotPermitted;
     if (captures != Sight::kSeen) {
         // Not opened yet, or its number belongs to another file by now.
@@ -272,6 +275,8 @@ bool find_guard(bool fusing) {
 }
 
 void look(bool fusing) {
+    if (stack_is_small())
+        return;  // the next call's
     // Acquire pairs with the release below: one sees what the last one left.
     if (looking.exchange(1, std::memory_order_acquire) != 0)
         return;
@@ -332,8 +337,9 @@ void wait_for_first_look() {
 }  // namespace
 
 void verdict_detail::look_again() {
-    next_look.store(ticks() + 20 * kTicksPerMs, std::memory_order_relaxed);
-    if (the_namespace.load(std::memory_order_relaxed) != 0)
+    const bool now = !stack_is_small();
+    next_look.store(ticks() + (now ? 20 : 1) * kTicksPerMs, std::memory_order_relaxed);
+    if (now && the_namespace.load(std::memory_order_relaxed) != 0)
         look(false);
 }
 

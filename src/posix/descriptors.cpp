@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/hidden.h"
+#include "base/own_calls.h"
 #include "loopfast.h"
 #include "posix/posix.h"
 #include "wait/epoll_set.h"
@@ -44,6 +45,7 @@ LOOPFAST_PUBLIC int close(int fd) { return close_descriptor(fd); }
 LOOPFAST_PUBLIC int close_range(unsigned first, unsigned last, int flags) noexcept {
     if (first > last)
         return returned<int>(-EINVAL);
+    note_own_call();
     const bool close_on_exec = (flags & CLOSE_RANGE_CLOEXEC) != 0;
     if (!close_on_exec && !in_borrowed_memory()) {
         for (int fd = next_entry(static_cast<int>(first) - 1); fd >= 0 && static_cast<unsigned>(fd) <= last;
@@ -99,6 +101,7 @@ namespace {
 template <typename Dup> int dup_over(int fd, int onto, Dup dup) {
     if (is_hidden(fd) || is_hidden(onto)) [[unlikely]]
         return returned<int>(-EBADF);
+    note_own_call();
     if (Stream* const stream = find_stream(fd); stream != nullptr && in_borrowed_memory()) [[unlikely]] {
         // The child of a vfork prepares what it is about to execute, on its parent's memory.
         part_with(*stream, fd, Reason::kOption);
@@ -145,6 +148,7 @@ int fcntl_with(int (*next)(int, int, ...), int fd, int command, void* argument) 
         if (Stream* const stream = find_stream(fd))
             leave_ring(*stream, fd);  // signals for bytes are the kernel's
     const int result = next(fd, command, argument);
+    note_own_call();
     if (result < 0)
         return result;
     if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {

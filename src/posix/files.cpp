@@ -2,17 +2,23 @@
 // kinds, whose numbers may have belonged to a stream that was closed where we could not see it.
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/own_calls.h"
+#include "policy/policy.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
+#include "wait/sleeper.h"
 
 namespace loopfast {
 
@@ -73,26 +79,59 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
 
 namespace {
 
+/// @return 0 when the pipe takes something, -EPIPE when nobody reads from it, or another -errno.
+long room_in_pipe(int pipe, bool waits) {
+    for (;;) {
+        const uint32_t ready = sys::ready_now(pipe, POLLOUT);
+        if ((ready & POLLERR) != 0)
+            return -EPIPE;
+        if ((ready & POLLOUT) != 0)
+            return 0;
+        if (!waits)
+            return -EAGAIN;
+        pollfd one{pipe, POLLOUT, 0};
+        if (real::poll(&one, 1, -1) < 0 &&
+            (errno != EINTR || interrupting_signals.load(std::memory_order_relaxed) != 0))
+            return -errno;
+    }
+}
+
+/// As much as the pipe takes without waiting. @return bytes, or -errno.
+long into_pipe(int pipe, const unsigned char* bytes, size_t size) {
+    note_own_call();
+    const iovec part{const_cast<unsigned char*>(bytes), size};
+    // A program under a filter of its own may have kept itself write only.
+    if (!setups_forbidden())
+        if (const long written = sys::call(SYS_pwritev2, pipe, sys::word(&part), 1, -1, -1, RWF_NOWAIT);
+            written != -EOPNOTSUPP && written != -ENOSYS)
+            return written;
+    // Before Linux 6.4. One that is writable takes a page.
+    constexpr size_t kPage = 4096;
+    const ssize_t result = real::write(pipe, bytes, smaller(size, kPage));
+    return result < 0 ? -errno : result;
+}
+
 /// A stream into a pipe: look at the bytes, write what the pipe takes, then take as many.
 ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags) {
-    if ((sys::ready_now(out, POLLOUT) & POLLERR) != 0)
-        return real::write(out, "", 1);  // nobody reads: the kernel says so before it looks for bytes
-    // SPLICE_F_NONBLOCK is about the pipe alone; the stream waits as its O_NONBLOCK says. A pipe that is
-    // writable takes a page without waiting.
-    constexpr size_t kPage = 4096;
-    const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0;
-    if (!pipe_waits && (sys::ready_now(out, POLLOUT) & (POLLOUT | POLLERR)) == 0)
-        return returned<ssize_t>(-EAGAIN);
-    unsigned char chunk[kChunk];
-    const iovec part{chunk, smaller(size, pipe_waits ? kChunk : kPage)};
-    Buffers to(&part, 1);
-    const long seen = receive(stream, in, &to, part.iov_len, MSG_PEEK);
-    if (seen <= 0)
-        return returned<ssize_t>(seen);
-    const ssize_t written = real::write(out, chunk, static_cast<size_t>(seen));
-    if (written > 0)
-        receive(stream, in, nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
-    return written;
+    // The stream waits as its O_NONBLOCK says, the pipe as this flag and its own say. And the pipe comes
+    // first: where it is full, nobody looks whether there are bytes, or the end.
+    const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0 && (sys::fcntl(out, F_GETFL) & O_NONBLOCK) == 0;
+    for (;;) {
+        if (const long room = room_in_pipe(out, pipe_waits); room < 0)
+            return room == -EPIPE ? real::write(out, "", 1) : returned<ssize_t>(room);
+        unsigned char chunk[kChunk];
+        const iovec part{chunk, smaller(size, kChunk)};
+        Buffers to(&part, 1);
+        const long seen = receive(stream, in, &to, part.iov_len, MSG_PEEK);
+        if (seen <= 0)
+            return returned<ssize_t>(seen);
+        const long written = into_pipe(out, chunk, static_cast<size_t>(seen));
+        if (written == -EAGAIN)
+            continue;  // another writer was faster
+        if (written > 0)
+            receive(stream, in, nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
+        return returned<ssize_t>(written);
+    }
 }
 
 /// How many bytes the stream takes now.
@@ -221,20 +260,36 @@ LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size
     return sendfile(out, in, offset, size);
 }
 
+namespace {
+
+bool is_regular(int fd) {
+    struct stat status {};
+    return sys::call(SYS_fstat, fd, sys::word(&status)) == 0 && S_ISREG(status.st_mode);
+}
+
+}  // namespace
+
 // stdio reads and writes inside libc, where we do not see it: a socket that is opened as a FILE takes the
 // kernel lane.
 LOOPFAST_PUBLIC FILE* fdopen(int fd, const char* mode) noexcept {
     if (Stream* const stream = find_stream(fd))
         part_with(*stream, fd, Reason::kOption);
-    return real::fdopen(fd, mode);
+    FILE* const file = real::fdopen(fd, mode);
+    // Before there is a stream, and under a filter of the program's own, nothing is asked.
+    if (file != nullptr && strpbrk(mode, "wa+") != nullptr &&
+        (!had_streams() || setups_forbidden() || !is_regular(fd)))
+        unseen_writes.store(true, std::memory_order_relaxed);
+    return file;
 }
 
 LOOPFAST_PUBLIC int fclose(FILE* file) {
     const int error = errno;
     const int fd = fileno(file);
     errno = error;
-    if (fd < 0 || find(fd).kind() == EntryKind::kNone)
+    if (fd < 0 || find(fd).kind() == EntryKind::kNone) {
+        note_own_call();
         return real::fclose(file);
+    }
     const TableEntry entry = before_close(fd);
     const int result = real::fclose(file);
     const int closing_error = errno;
@@ -274,17 +329,21 @@ LOOPFAST_FRESH(inotify_init1, (int flags), (flags))
 LOOPFAST_FRESH(memfd_create, (const char* name, unsigned flags), (name, flags))
 
 // libc's own call inside these goes past us; what they make ready is to be heard of at once.
-#define LOOPFAST_NOTED(name, parameters, arguments)       \
-    LOOPFAST_PUBLIC int name parameters noexcept {        \
-        static int(*cached) parameters = nullptr;         \
-        const int result = next(#name, cached) arguments; \
-        if (had_streams())                                \
-            note_own_call();                              \
-        return result;                                    \
+#define LOOPFAST_NOTED(Result, name, parameters, arguments)  \
+    LOOPFAST_PUBLIC Result name parameters {                 \
+        static Result(*cached) parameters = nullptr;         \
+        const Result result = next(#name, cached) arguments; \
+        if (had_streams())                                   \
+            note_own_call();                                 \
+        return result;                                       \
     }
 
-LOOPFAST_NOTED(timerfd_settime, (int fd, int flags, const itimerspec* value, itimerspec* old),
+LOOPFAST_NOTED(int, timerfd_settime, (int fd, int flags, const itimerspec* value, itimerspec* old) noexcept,
                (fd, flags, value, old))
+
+LOOPFAST_NOTED(ssize_t, vmsplice, (int pipe, const iovec* parts, size_t count, unsigned flags),
+               (pipe, parts, count, flags))
+LOOPFAST_NOTED(ssize_t, tee, (int in, int out, size_t size, unsigned flags), (in, out, size, flags))
 
 LOOPFAST_PUBLIC int eventfd_write(int fd, eventfd_t value) {
     return write(fd, &value, sizeof value) == sizeof value ? 0 : -1;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/own_calls.h"
 #include "posix/posix.h"
 #include "posix/rings.h"
 #include "wait/epoll_set.h"
@@ -33,6 +34,7 @@ struct Arguments {
 };
 
 long pass_on(long number, const Arguments& x) {
+    note_own_call();
     const Function function = next.load(std::memory_order_relaxed);
     return function != nullptr ? function(number, x.a, x.b, x.c, x.d, x.e, x.f)
                                : returned<long>(sys::call(number, x.a, x.b, x.c, x.d, x.e, x.f));

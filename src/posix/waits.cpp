@@ -100,6 +100,9 @@ namespace {
 constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND | POLLHUP | POLLERR;
 constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR;
 constexpr int kMostSelected = 1024;
+/// For so many the answers lie in a small frame, as in poll_set.cpp.
+constexpr int kFewSelected = 16;
+constexpr int kSomeSelected = 128;
 /// Among the events of an entry, where poll knows no such bit: the descriptor was open when the call began.
 constexpr short kOpenAtFirst = 0x4000;
 
@@ -123,7 +126,7 @@ public:
                 return;
             }
             memory = static_cast<unsigned long*>(mapped);
-            fds = reinterpret_cast<pollfd*>(memory + kSets * words);
+            mapped_fds_ = reinterpret_cast<pollfd*>(memory + kSets * words);
         }
         good_ = true;
         install_fault_handlers();
@@ -143,6 +146,16 @@ public:
 
     bool good() const { return good_; }
     bool has_memory() const { return has_memory_; }
+    /// With a place for each descriptor; nullptr where the sets are small.
+    pollfd* mapped_fds() const { return mapped_fds_; }
+    /// How many descriptors they name at most: one that is in two sets counts twice.
+    int named() const {
+        int sum = 0;
+        for (const unsigned long* const set : words_)
+            for (size_t i = 0; i < bytes_ / sizeof *set; ++i)
+                sum += __builtin_popcountl(set[i]);
+        return sum;
+    }
     bool test(int set, int fd) const { return (word(set, fd) >> (static_cast<size_t>(fd) % kBits) & 1) != 0; }
     void clear(int set, int fd) { word(set, fd) &= ~(1UL << (static_cast<size_t>(fd) % kBits)); }
     bool give_back() {
@@ -165,15 +178,12 @@ private:
     size_t size_ = 0;
     bool good_ = false;
     bool has_memory_ = true;
+    pollfd* mapped_fds_ = nullptr;
     unsigned long small_[kSets * kMostSelected / kBits];
-    pollfd small_fds_[kMostSelected];
-
-public:
-    pollfd* fds = small_fds_;
 };
 
 /// How many descriptors the kernel has room for at present: it looks at no more bits of a set. 0: not known.
-int most_selectable() {
+[[gnu::noinline]] int most_selectable() {
     char text[2048];
     const auto fd =
         static_cast<int>(sys::call(SYS_openat, AT_FDCWD, sys::word("/proc/self/status"), O_CLOEXEC));
@@ -191,20 +201,8 @@ int most_selectable() {
 /// A select that names a stream, as a poll. kNotOurs: the kernel's select is right.
 constexpr int kNotOurs = -1000000;
 
-int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, int64_t timeout,
-                   const sigset_t* mask) {
-    if (count > kMostSelected) {
-        const int most = most_selectable();
-        if (most == 0)
-            return -ENOMEM;  // the kernel says so where it has no memory for its part
-        count = count < most ? count : most;
-    }
-    SelectSets sets(count, reading, writing, except);
-    if (!sets.has_memory())
-        return -ENOMEM;
-    if (!sets.good())
-        return kNotOurs;
-    pollfd* const fds = sets.fds;
+[[gnu::noinline]] int select_as_poll(SelectSets& sets, int count, pollfd* fds, int64_t timeout,
+                                     const sigset_t* mask) {
     nfds_t used = 0;
     bool ours = false;
     for (int fd = 0; fd < count; ++fd) {
@@ -273,6 +271,35 @@ int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, 
             sets.clear(2, fd);
     }
     return sets.give_back() ? found : -EFAULT;
+}
+
+template <int kPlaces>
+[[gnu::noinline]] int select_with_places(SelectSets& sets, int count, int64_t timeout, const sigset_t* mask) {
+    pollfd fds[kPlaces];
+    return select_as_poll(sets, count, fds, timeout, mask);
+}
+
+int select_streams(int count, fd_set* reading, fd_set* writing, fd_set* except, int64_t timeout,
+                   const sigset_t* mask) {
+    if (count > kMostSelected) {
+        const int most = most_selectable();
+        if (most == 0)
+            return -ENOMEM;  // the kernel says so where it has no memory for its part
+        count = count < most ? count : most;
+    }
+    SelectSets sets(count, reading, writing, except);
+    if (!sets.has_memory())
+        return -ENOMEM;
+    if (!sets.good())
+        return kNotOurs;
+    if (sets.mapped_fds() != nullptr)
+        return select_as_poll(sets, count, sets.mapped_fds(), timeout, mask);
+    const int named = sets.named();
+    if (named <= kFewSelected)
+        return select_with_places<kFewSelected>(sets, count, timeout, mask);
+    if (named <= kSomeSelected)
+        return select_with_places<kSomeSelected>(sets, count, timeout, mask);
+    return select_with_places<kMostSelected>(sets, count, timeout, mask);
 }
 
 }  // namespace

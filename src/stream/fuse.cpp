@@ -12,6 +12,7 @@
 
 #include "base/hidden.h"
 #include "base/log.h"
+#include "base/small_stack.h"
 #include "link/identity.h"
 #include "link/link.h"
 #include "policy/policy.h"
@@ -69,6 +70,8 @@ Reason objection_to(Stream& stream, int fd) {
     if (needs_kernel(fd))
         return Reason::kOption;
     if (set_hooks.lost_sight != nullptr && set_hooks.lost_sight(stream))
+        return Reason::kLimit;
+    if (stack_is_small())  // for the questions that follow
         return Reason::kLimit;
     if (const Reason reason = led_astray(stream, fd); reason != Reason::kNone)
         return reason;

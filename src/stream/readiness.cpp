@@ -75,8 +75,8 @@ uint32_t readiness(Stream& stream, int fd, Freshness freshness) {
 
     const uint64_t cut = stream.in().producer.cut.load(std::memory_order_acquire).harmless();
     const bool in_ring = cut != kNoCut && cut - 1 == shared.kernel_in.load(std::memory_order_relaxed);
-    const uint32_t wanted = shared.low_water.load(std::memory_order_relaxed);
-    if (in_ring && stream.reader().available() >= (wanted > 0 ? wanted : 1))
+    const uint64_t wanted = low_water(stream);
+    if (in_ring && stream.reader().available() >= wanted)
         ready |= POLLIN | POLLRDNORM;
     ready |= kernel & (POLLIN | POLLRDNORM);  // the kernel lane's bytes, or the end
     // SO_RCVLOWAT while bytes wait on both lanes: they count together.

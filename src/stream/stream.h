@@ -174,6 +174,19 @@ inline uint64_t send_limit(const Stream& stream) {
     return sum < kControlSize ? kControlSize : (sum > capacity ? capacity : sum);
 }
 
+/// How many bytes make the stream readable: SO_RCVLOWAT, but no more than the peer can put into the ring, who
+/// would wait for us to read and we for him to send.
+inline uint64_t low_water(const Stream& stream) {
+    const uint64_t wanted = stream.shared->low_water.load(std::memory_order_relaxed);
+    if (wanted <= 1) [[likely]]
+        return 1;
+    const uint64_t capacity = stream.segment.capacity;
+    const uint64_t ours = stream.shared->receive_size.load(std::memory_order_relaxed);
+    const uint64_t most = capacity < kMostForPeer ? capacity : kMostForPeer;
+    const uint64_t room = ours < most ? ours : most;
+    return wanted < room ? wanted : room < 1 ? 1 : room;
+}
+
 /// How much of what we sent the peer's receive queue would not have taken yet, as SIOCOUTQ has it: what is in
 /// flight beyond the peer's part of the limit.
 uint64_t bytes_unsent(const Stream& stream);
@@ -216,6 +229,16 @@ inline bool has_room(const Stream& stream) {
     return used <= limit && limit - used >= limit / 3;
 }
 
+/// A poll of whatever kind that finds no room makes room, when it comes, an edge to sets that ask for it, as
+/// a send does that finds none. (The kernel's sets SOCK_NOSPACE.)
+inline void polled_without_room(Stream& stream) {
+    if (stream.shared->peer_left.load(std::memory_order_relaxed) != 0)
+        return;  // the kernel tells of its own room
+    // seq_cst: before the caller's next look at the ring. Who finds no room then is told of it by a peer
+    // whose bell comes after this.
+    stream.shared->full_count.fetch_add(1, std::memory_order_seq_cst);
+}
+
 /// The readiness of a stream that is in the middle of its life, with both directions on the ring and nothing
 /// to ask the kernel, which is nearly always: a few loads. @return false when readiness() must say.
 inline bool plain_readiness(const Stream& stream, uint32_t wanted, uint32_t& ready) {
@@ -230,11 +253,8 @@ inline bool plain_readiness(const Stream& stream, uint32_t wanted, uint32_t& rea
          shared.peer_left.load(std::memory_order_relaxed)) != 0)
         return false;
     ready = 0;
-    if ((wanted & (POLLIN | POLLRDNORM)) != 0) {
-        const uint32_t low_water = shared.low_water.load(std::memory_order_relaxed);
-        if (stream.reader().available() >= (low_water > 0 ? low_water : 1))
-            ready |= POLLIN | POLLRDNORM;
-    }
+    if ((wanted & (POLLIN | POLLRDNORM)) != 0 && stream.reader().available() >= low_water(stream))
+        ready |= POLLIN | POLLRDNORM;
     if ((wanted & kWritable) != 0 && has_room(stream))
         ready |= POLLOUT | POLLWRNORM;
     return true;

@@ -93,7 +93,17 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (size == 0)
             return wait_for_nothing(stream, call, deadline);
         const uint64_t seen = peek ? static_cast<uint64_t>(total) : 0;
-        switch (wait_for(stream, call.fd(), Want::kReceive, deadline, seen)) {
+        WaitResult ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
+        // SO_RCVLOWAT as it is now says when the kernel wakes who waits, whatever it was when the call began;
+        // but however the wait ends, what is there is taken.
+        const bool marked = stream.shared->low_water.load(std::memory_order_relaxed) > 1;
+        while (marked && ended == WaitResult::kReady && !is_ready(stream, call.fd(), Want::kReceive, seen))
+            ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
+        if (ended != WaitResult::kReady && marked && !peek) {
+            result = receive_some(stream, call.fd(), target, size - static_cast<size_t>(total), flags);
+            total += result > 0 ? result : 0;
+        }
+        switch (ended) {
         case WaitResult::kReady:
             break;
         case WaitResult::kTimeout:

@@ -162,6 +162,7 @@ bool EpollSet::take_in(int set_fd) {
             interest->used = true;
             interest->events = events;
             interest->data = data;
+            set.always_look_ = set.always_look_ || !made_ready_by_noted_calls(fd);
             // Whether an edge has been reported is not known: once too often, then.
             interest->entered = set.kernel_waits_;
         },

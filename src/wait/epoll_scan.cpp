@@ -96,6 +96,16 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     return true;
 }
 
+/// The kernel looks at an entry where it has an event to report, and once more after that, if it is
+/// level-triggered: a poll, see polled_without_room().
+void EpollSet::polled(const Interest& interest, Stream& stream, uint32_t bits) {
+    if ((interest.events & EPOLLOUT) != 0 ? (bits & EPOLLOUT) != 0
+                                          : stream.set_entries.load(std::memory_order_relaxed) < 2)
+        return;  // there is room; or nobody but those who ask for bytes
+    if (!has_room(stream)) [[unlikely]]
+        polled_without_room(stream);
+}
+
 int EpollSet::scan(epoll_event* events, int capacity) {
     int found = 0;
     int ended = 0;
@@ -129,6 +139,10 @@ int EpollSet::scan(epoll_event* events, int capacity) {
             stream.reader().expect_read();
         if (bits == 0 ||
             ((interest.events & EPOLLET) != 0 && !report_edge(interest.open(fd), interest, stream, bits))) {
+            if (interest.listed) {
+                interest.listed = false;
+                polled(interest, stream, bits);
+            }
             // The last one took its place in the list, and is looked at now unless it has been: nothing may
             // be reported twice in one call, or missed before a sleep.
             if (++interest.quiet >= kQuietScans && count > kAlwaysHot && try_cooling(fd, interest, stream) &&
@@ -137,6 +151,8 @@ int EpollSet::scan(epoll_event* events, int capacity) {
             continue;
         }
         interest.quiet = 0;
+        interest.listed = (interest.events & EPOLLET) == 0;
+        polled(interest, stream, bits);
         if ((bits & EPOLLIN) != 0)
             stream.writer().expect_write();  // of the answer
         if ((interest.events & EPOLLONESHOT) != 0)
@@ -163,8 +179,10 @@ bool EpollSet::try_cooling(int fd, Interest& interest, Stream& stream) {
     interest.quiet = 0;
     const bool edge_triggered = (interest.events & EPOLLET) != 0;
     const uint64_t position = stream.in().producer.head.load(std::memory_order_acquire).harmless();
-    if (edge_triggered ? position != interest.seen_position || interest.edge
-                       : ready_bits(fd, interest, stream) != 0)
+    const uint32_t bits = ready_bits(fd, interest, stream);
+    if (bits != 0 && (!edge_triggered || has_edge(interest, stream, bits)))
+        return false;
+    if (edge_triggered && (position != interest.seen_position || interest.edge))
         return false;
     make_cold(interest);
     return true;

@@ -286,7 +286,10 @@ int EpollSet::control_managed(int operation, int fd, Interest* interest, Stream*
     interest->edge = true;
     if (stream != nullptr)
         interest->via = 0;  // the number means the stream again
+    interest->listed = false;
     make_hot(fd, *interest);
+    if (stream != nullptr && stream->segment)
+        polled(*interest, *stream, 0);  // the kernel looks at it here, too
     kick();
     return 0;
 }
@@ -338,6 +341,7 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     if (operation == EPOLL_CTL_ADD && interest != nullptr && interest->used)
         forget(fd, *interest);
     if (interest == nullptr) {
+        always_look_ = true;
         keep_unseen(stream, fd);  // it is not fused, and who is about to waits for the lock
         return 0;
     }
@@ -353,6 +357,8 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     interest->data = event->data.u64;
     interest->entered = kernel_waits_;
     ordinary_lively_ = true;
+    if (operation == EPOLL_CTL_ADD && stream == nullptr)
+        always_look_ = always_look_ || !made_ready_by_noted_calls(fd);
     return 0;
 }
 

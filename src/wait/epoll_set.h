@@ -94,9 +94,11 @@ private:
     int scan(epoll_event* events, int capacity);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
+    static void polled(const Interest& interest, Stream& stream, uint32_t bits);
     bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
     int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     bool look_is_due();
+    int take_ordinary_first(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
     void take_hidden_events_locked();
     void handle_hidden(const epoll_event* events, int count, bool& ordinary);
@@ -147,6 +149,9 @@ private:
     /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
     /// looks at it before it spins.
     bool ordinary_lively_ = true;
+    bool ordinary_first_ = false;  ///< E had something for which the last report had no room
+    /// Something in E is made ready by calls that nobody notes.
+    bool always_look_ = false;
     const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`
     uint32_t looked_calls_ = 0;         ///< and their number then
     uint64_t looked_when_ = 0;          ///< ticks

@@ -108,9 +108,11 @@ int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const
 /// made a pipe or a listener ready before it called, and count on hearing of it. The look costs as much as
 /// all the rest of a wait. So it is left out while there is always something on the rings, for ten
 /// microseconds at most, unless this thread has made a call that may have made something else ready, or the
-/// last look found something: what others do meanwhile is heard of as if it had happened so much later.
+/// last look found something: what others do meanwhile is heard of as if it had happened so much later. Nor
+/// is it left out where such calls are not all seen.
 bool EpollSet::look_is_due() {
-    if (ordinary_lively_ || unregistered_ || looked_for_ != &own_calls || looked_calls_ != own_calls)
+    if (ordinary_lively_ || unregistered_ || always_look_ || unseen_writes.load(std::memory_order_relaxed) ||
+        looked_for_ != &own_calls || looked_calls_ != own_calls)
         return true;
     return ticks() - looked_when_ >= kTicksPer50us / 5;
 }
@@ -129,9 +131,20 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
         return count;
     bool ordinary = false;
     handle_hidden(hidden, count, ordinary);
+    if (ordinary && capacity <= 0)
+        ordinary_first_ = true;
     if (!ordinary || capacity <= 0)
         return 0;
     return take_ordinary(set_fd, events, capacity);
+}
+
+/// Streams that are always ready must not fill every report: the kernel's list goes round. @return how many
+/// events are there before those of the streams, or -errno.
+int EpollSet::take_ordinary_first(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
+    if (!ordinary_first_) [[likely]]
+        return 0;
+    ordinary_first_ = false;
+    return take_ordinary(set_fd, events, capacity - capacity / 2, mask);
 }
 
 bool EpollSet::enter_kernel() {
@@ -251,10 +264,18 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     // From here on the lock is held, except asleep.
     descriptor = descriptor_now(set_fd);
     for (bool first = true;; first = false) {
-        int found = scan(events, capacity);
+        const int before = take_ordinary_first(descriptor_now(set_fd), events, capacity, mask);
+        int found = before > 0 ? before : 0;
+        found += scan(events + found, capacity - found);
+        if (before < 0 && found == 0) [[unlikely]] {
+            pass_on();
+            lock.unlock();
+            return before;
+        }
         if (some_left_ || owing_) [[unlikely]]
             give_left_to_kernel();
-        if (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due()) {
+        if (before == 0 &&
+            (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due())) {
             const int more = look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask);
             if (more == -EINTR && found == 0) {
                 pass_on();
@@ -344,6 +365,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
             ordinary_lively_ = more > 0;
             found += more;
+        } else if (ordinary) {
+            ordinary_first_ = true;
         }
         if (found != 0) {
             pass_on();

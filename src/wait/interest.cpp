@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/syscall.h"
+#include "policy/policy.h"
 
 namespace loopfast {
 
@@ -43,16 +45,40 @@ void InterestTable::release() {
     blocks_end_ = 0;
 }
 
-bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument) {
-    char path[48] = "/proc/self/fdinfo/";
+namespace {
+
+void append_number(char* path, int number) {
     char* end = path + strlen(path);
     char digits[12];
     int count = 0;
-    for (int rest = set_fd; count == 0 || rest != 0; rest /= 10)
+    for (int rest = number; count == 0 || rest != 0; rest /= 10)
         digits[count++] = static_cast<char>('0' + rest % 10);
     while (count > 0)
         *end++ = digits[--count];
     *end = 0;
+}
+
+}  // namespace
+
+bool made_ready_by_noted_calls(int fd) {
+    struct stat status {};
+    if (setups_forbidden() || sys::call(SYS_fstat, fd, sys::word(&status)) < 0)
+        return false;
+    if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode))
+        return true;
+    char path[48] = "/proc/self/fd/";
+    append_number(path, fd);
+    constexpr char kEvent[] = "anon_inode:[eventfd]";
+    constexpr char kTimer[] = "anon_inode:[timerfd]";
+    char target[sizeof kEvent] = {};
+    const long length =
+        sys::call(SYS_readlinkat, AT_FDCWD, sys::word(path), sys::word(target), sizeof target - 1);
+    return length > 0 && (strcmp(target, kEvent) == 0 || strcmp(target, kTimer) == 0);
+}
+
+bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument) {
+    char path[48] = "/proc/self/fdinfo/";
+    append_number(path, set_fd);
     const long info = sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_CLOEXEC, 0);
     if (info < 0)
         return false;

@@ -33,7 +33,8 @@ struct Interest {
     /// The program took it out. Link and kernel socket stay registered until the stream is closed: event
     /// loops take a descriptor out and put it back at every request.
     bool dormant : 1;
-    bool owed : 1;  ///< it belongs to E again, which had no memory for it: see give_to_kernel
+    bool listed : 1;  ///< on the kernel's list of what is ready, were it there: it was reported last time
+    bool owed : 1;    ///< it belongs to E again, which had no memory for it: see give_to_kernel
 };
 
 /// Interest by descriptor number, in blocks made at the first use.
@@ -69,6 +70,11 @@ bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument);
 /// What a set in the kernel still waits for on `fd`: a one-shot that fired has nothing left of its interest.
 /// The kernel says so in /proc only. @return epoll bits, or -1 when it does not say.
 long interest_in_kernel(int set_fd, int fd);
+
+/// Whether every call by which this process can itself make the descriptor ready is noted (base/own_calls.h):
+/// pipes, sockets, and those that are written to. Signals, changed files or what a ring of the kernel's
+/// completes come in other ways.
+bool made_ready_by_noted_calls(int fd);
 
 /// Zeroed memory, without malloc; nullptr when there is none. Given back with munmap.
 void* zeroed_pages(size_t size);

@@ -19,6 +19,7 @@ namespace loopfast {
 namespace {
 
 constexpr uint32_t kAlways = POLLERR | POLLHUP | POLLNVAL;
+constexpr nfds_t kFew = 16;
 constexpr nfds_t kOnStack = 128;
 
 SpinHistory history;  // of all polls of the process
@@ -45,36 +46,37 @@ struct Watched {
     bool called;  ///< the stream's connection is kept while we wait, see caller.h
 };
 
-/// Memory for a poll of any size: on the stack when small, else a mapping. (malloc belongs to the program
-/// and may not be called from a signal handler, which poll may.)
-class Scratch {
-public:
-    explicit Scratch(nfds_t count) {
-        if (count <= kOnStack)
-            return;
-        size_ = count * (sizeof(pollfd) + sizeof(Watched)) + sizeof(pollfd);
-        void* const memory =
-            sys::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        watched = sys::mmap_failed(memory) ? nullptr : static_cast<Watched*>(memory);
-        if (watched != nullptr)
-            fds = reinterpret_cast<pollfd*>(watched + count);
-    }
-    ~Scratch() {
-        if (size_ != 0 && watched != nullptr)
-            sys::munmap(watched, size_);
-    }
-    Scratch(const Scratch&) = delete;
-    Scratch& operator=(const Scratch&) = delete;
-
-private:
-    size_t size_ = 0;
-    pollfd small_fds_[kOnStack + 1];
-    Watched small_watched_[kOnStack];
-
-public:
-    pollfd* fds = small_fds_;
-    Watched* watched = small_watched_;
+/// Memory for a poll: room for what each entry means, and for the kernel's part with one entry more.
+struct Scratch {
+    pollfd* fds;
+    Watched* watched;
 };
+
+/// In a frame of its own, so that a poll of few descriptors, which a signal handler may make on a small
+/// stack, does not take the room that one of many needs.
+template <nfds_t kPlaces, typename Act> [[gnu::noinline]] int with_places(Act act) {
+    pollfd fds[kPlaces + 1];
+    Watched watched[kPlaces];
+    return act(Scratch{fds, watched});
+}
+
+/// Calls `act` with memory for `count` entries: on the stack where they are not many, else a mapping.
+/// (malloc belongs to the program and may not be called from a signal handler, which poll may.) @return what
+/// it returned, or -ENOMEM.
+template <typename Act> int with_scratch(nfds_t count, Act act) {
+    if (count <= kFew)
+        return with_places<kFew>(act);
+    if (count <= kOnStack)
+        return with_places<kOnStack>(act);
+    const size_t size = count * (sizeof(pollfd) + sizeof(Watched)) + sizeof(pollfd);
+    void* const memory = sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (sys::mmap_failed(memory))
+        return -ENOMEM;
+    auto* const watched = static_cast<Watched*>(memory);
+    const int result = act(Scratch{reinterpret_cast<pollfd*>(watched + count), watched});
+    sys::munmap(memory, size);
+    return result;
+}
 
 bool has_segment(const Stream& stream) { return stream.segment && stream.fused(); }
 
@@ -82,7 +84,7 @@ bool has_segment(const Stream& stream) { return stream.segment && stream.fused()
 /// stay mapped (see Watching), streams without one are not fused.
 class Round {
 public:
-    Round(pollfd* fds, nfds_t count, Scratch& scratch)
+    Round(pollfd* fds, nfds_t count, const Scratch& scratch)
         : fds_(fds), count_(count), watched_(scratch.watched), kernel_(scratch.fds) {
         for (nfds_t i = 0; i < count; ++i)
             classify(fds[i].fd, watched_[i]);
@@ -123,16 +125,21 @@ public:
         return false;
     }
 
-    /// Fills in revents of everything we know ourselves. @return how many have some.
-    int evaluate() {
+    /// Fills in revents of everything we know ourselves. @return how many have some. `as_poll`: not one of
+    /// many looks in a spin.
+    int evaluate(bool as_poll) {
         int found = 0;
         for (nfds_t i = 0; i < count_; ++i) {
             pollfd& entry = fds_[i];
             entry.revents = 0;
             if (watched_[i].kind == Kind::kFused) {
                 const auto wanted = static_cast<uint32_t>(static_cast<uint16_t>(entry.events)) | kAlways;
-                entry.revents =
-                    static_cast<short>(readiness(*watched_[i].stream, entry.fd, Freshness::kRecent) & wanted);
+                uint32_t ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                if (as_poll && (ready & POLLOUT) == 0) [[unlikely]] {
+                    polled_without_room(*watched_[i].stream);
+                    ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                }
+                entry.revents = static_cast<short>(ready & wanted);
             } else if (watched_[i].kind == Kind::kSet && (entry.events & kReadable) != 0 &&
                        watched_[i].set->any_ready(entry.fd)) {
                 entry.revents = static_cast<short>(entry.events & kReadable);
@@ -309,22 +316,20 @@ bool poll_needs_us(const pollfd* fds, nfds_t count) {
 
 namespace {
 
-int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask, bool& slept_on_sets) {
+[[gnu::noinline]] int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask,
+                                  const Scratch& scratch, bool& slept_on_sets) {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
-    Scratch scratch(count);
-    if (scratch.watched == nullptr)
-        return -ENOMEM;
     bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
         Round round(fds, count, scratch);
-        int found = round.evaluate();
+        int found = round.evaluate(true);
         if (found == 0 && first && timeout != 0 && round.any_ours()) {
             // A relay polls a socket and a pipe: the pipe must not wait until the spin for the socket is
             // over. And what the pipe brings shows nothing about the peer, so it counts as a spin in vain.
             int64_t next_look = round.any_ordinary() ? 0 : kForever;
             if (const int64_t time = spin_time(history); time > 0)
                 spin_until(history, deadline, time, [&] {
-                    if ((found = round.evaluate()) != 0)
+                    if ((found = round.evaluate(false)) != 0)
                         return SpinStep::kReady;
                     if (next_look != kForever && now_ns() >= next_look) {
                         if (round.ordinary_ready()) {
@@ -369,7 +374,7 @@ int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask
             left = 200'000;  // no descriptor to sleep on: short naps
         if (left > kLookAgain && round.any_has_to_return()) [[unlikely]]
             left = kLookAgain;
-        if (round.evaluate() != 0 || left == 0) {
+        if (round.evaluate(false) != 0 || left == 0) {
             round.disarm(token);
             look = true;
             continue;
@@ -394,7 +399,9 @@ int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask
 
 int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask) {
     bool slept_on_sets = false;
-    const int result = poll_rounds(fds, count, timeout, mask, slept_on_sets);
+    const int result = with_scratch(count, [&](const Scratch& scratch) {
+        return poll_rounds(fds, count, timeout, mask, scratch, slept_on_sets);
+    });
     if (slept_on_sets)
         for (nfds_t i = 0; i < count; ++i)
             if (EpollSet* const set = find_set(fds[i].fd))
@@ -402,14 +409,10 @@ int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mas
     return result;
 }
 
-int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void* argument) {
-    moved = false;
-    Scratch scratch(count);
-    if (scratch.watched == nullptr) {
-        // Without the places to note the streams in, one could be fused while we wait for it in the kernel.
-        errno = ENOMEM;
-        return -1;
-    }
+namespace {
+
+[[gnu::noinline]] int hold_and_wait(const pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*),
+                                    void* argument, const Scratch& scratch) {
     nfds_t held = 0;
     for (; held < count && !moved; ++held) {
         Stream* const stream = find_stream(fds[held].fd);
@@ -422,12 +425,24 @@ int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void
         moved = state == State::kPending || state == State::kProposed || state == State::kFused;
     }
     const int result = moved ? 0 : wait(argument);
-    const int error = errno;
     for (nfds_t i = 0; i < held; ++i)
         if (scratch.watched[i].stream != nullptr)
             scratch.watched[i].stream->kernel_readers.fetch_sub(1, std::memory_order_release);
-    errno = error;
-    return result;
+    return result < 0 ? -errno : result;
+}
+
+}  // namespace
+
+int poll_kernel(pollfd* fds, nfds_t count, bool& moved, int (*wait)(void*), void* argument) {
+    moved = false;
+    // Without the places to note the streams in, one could be fused while we wait for it in the kernel.
+    const int result = with_scratch(count, [&](const Scratch& scratch) {
+        return hold_and_wait(fds, count, moved, wait, argument, scratch);
+    });
+    if (result >= 0)
+        return result;
+    errno = -result;
+    return -1;
 }
 
 }  // namespace loopfast

@@ -108,18 +108,23 @@ void take_events(const epoll_event* events, int count) {
     }
 }
 
+}  // namespace
+
 bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
     if (want == Want::kReceive) {
         if (more_than != 0) {
             // Bytes that were seen already, and are not taken, may lie on either lane or on both.
             constexpr uint32_t kOver = POLLRDHUP | POLLHUP | POLLERR;
-            return bytes_waiting(stream, fd) > more_than ||
+            const uint64_t waiting = bytes_waiting(stream, fd);
+            return (waiting > more_than && waiting >= low_water(stream)) ||
                    (readiness(stream, fd, Freshness::kCached) & kOver) != 0;
         }
         if (stream.in_in_ring() && stream.state() != State::kKernel) {
-            const bool there = stream.reader().available() != 0;
+            const uint64_t there = stream.reader().available();
             stream.reader().expect_read();  // in a spin the bytes come while the head does
-            if (there)
+            // A peer that left the ring goes on over the kernel, where the rest of so many may lie.
+            if (there >= low_water(stream) ||
+                (there != 0 && stream.link_down.load(std::memory_order_relaxed)))
                 return true;
             const uint32_t kernel = kernel_readiness(stream, fd, Freshness::kCached);
             return (kernel & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) != 0;
@@ -129,8 +134,6 @@ bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
     return (readiness(stream, fd, Freshness::kCached) & (POLLOUT | POLLHUP | POLLERR)) != 0 ||
            stream.shared->send_to_kernel.load(std::memory_order_relaxed) != 0;
 }
-
-}  // namespace
 
 int sleep_in_epoll(int set, epoll_event* events, int capacity, int64_t left, const sigset_t* mask) {
     static std::atomic<bool> precise{true};
@@ -219,10 +222,11 @@ int watch_in_thread(Stream& stream, int fd) {
 }
 
 void take_thread_events() {
-    epoll_event events[64];
-    int count = 64;
-    while (waiter.epoll >= 0 && count == 64) {
-        count = sys::epoll_pwait(waiter.epoll, events, 64, 0, nullptr);
+    constexpr int kAtOnce = 16;
+    epoll_event events[kAtOnce];
+    int count = kAtOnce;
+    while (waiter.epoll >= 0 && count == kAtOnce) {
+        count = sys::epoll_pwait(waiter.epoll, events, kAtOnce, 0, nullptr);
         if (count > 0)
             take_events(events, count);
     }

@@ -17,6 +17,9 @@ enum class WaitResult { kReady, kTimeout, kInterrupted };
 /// than these (0 normally).
 WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than = 0);
 
+/// Whether a wait for this would end now.
+bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than);
+
 /// The signals that have a handler which ends a blocking call, and those after whose handler it goes on
 /// (SA_RESTART): one bit each. Kept by posix/signals.cpp.
 inline std::atomic<uint64_t> interrupting_signals{0};

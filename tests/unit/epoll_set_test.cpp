@@ -87,6 +87,24 @@ TEST_F(EpollSetTest, ALookDuringWhichAnEntryIsClaimedIsNoAnswer) {
     EXPECT_EQ(events[0].data.u64, 7U);
 }
 
+// No send has found the stream full, but a report said nothing of room: the program counts on hearing of it.
+TEST_F(EpollSetTest, RoomIsAnEdgeAfterAReportThatFoundNone) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(control(EPOLL_CTL_ADD, pair.connector_fd(), EPOLLIN | EPOLLOUT | EPOLLET), 0);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLOUT));
+    const std::vector<char> some(4096, 'f');
+    while (has_room(pair.connector()))
+        ASSERT_EQ(door_send(pair.connector_fd(), some.data(), some.size(), MSG_DONTWAIT), 4096);
+    ASSERT_EQ(door_send(pair.acceptor_fd(), "x", 1), 1);
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN));
+    std::vector<char> all(1 << 20);
+    while (door_receive(pair.acceptor_fd(), all.data(), all.size(), MSG_DONTWAIT) > 0) {
+    }
+    EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN | EPOLLOUT));
+    EXPECT_EQ(one(), 0U);
+}
+
 void receive_byte(int fd) {
     char byte;
     ASSERT_EQ(door_receive(fd, &byte, 1), 1);

@@ -139,6 +139,15 @@ TEST_F(PollSetTest, WaitsForRoom) {
     reader.join();
 }
 
+TEST_F(PollSetTest, ALowWaterMarkAboveWhatThePeerMaySendIsNotWaitedFor) {
+    pair.acceptor().shared->low_water.store(1U << 30);
+    std::vector<char> bytes(1 << 16);
+    while (door_send(pair.connector_fd(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+    }
+    std::vector<pollfd> fds = {{pair.acceptor_fd(), POLLIN, 0}};
+    EXPECT_EQ(poll_all(fds, 1000), 1);
+}
+
 TEST_F(PollSetTest, MoreThanFitOnTheStack) {
     std::vector<pollfd> fds(1000, pollfd{ends[0], POLLIN, 0});
     fds[777] = {pair.acceptor_fd(), POLLIN, 0};

@@ -1,6 +1,20 @@
 // epoll: level, edge, one-shot, exclusive; changes of interest; nested, shared and mixed sets.
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/select.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <functional>
 
 #include "cases.h"
 
@@ -220,6 +234,97 @@ CASE(epoll_edge_writable_again) {
     });
     set.wait(5000);
     p.a.poll(POLLOUT, 5000);
+}
+
+namespace {
+
+/// Sends little by little for as long as `writable` says so, which no send ever finds out by itself; then
+/// the other end takes all of it.
+void fill_and_drain_by(Pair& p, const char* name, const std::function<bool(int timeout)>& writable) {
+    const Outcome filled = p.a.quietly(std::string("fill by ") + name, [&](Outcome& outcome) {
+        const std::string some(4096, 'f');
+        while (writable(0) || writable(30)) {
+            const long sent = ::send(p.a.fd(), some.data(), some.size(), MSG_DONTWAIT);
+            if (sent != static_cast<long>(some.size()))
+                break;
+            outcome.value += sent;
+        }
+    });
+    p.b.quietly("drain", [&](Outcome&) {
+        std::string buffer(1 << 20, 0);
+        long left = filled.value;
+        while (left > 0) {
+            const long got = ::recv(p.b.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+            pollfd entry{p.b.fd(), POLLIN, 0};
+            if (got < 0 && (errno != EAGAIN || ::poll(&entry, 1, 5000) != 1))
+                break;
+            left -= got > 0 ? got : 0;
+        }
+    });
+}
+
+}  // namespace
+
+// Whoever asks and is told that there is no room makes the room, when it comes, an edge for everybody.
+CASE(epoll_edge_after_a_poll_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    fill_and_drain_by(p, "poll", [&](int timeout) {
+        pollfd one{p.a.fd(), POLLOUT, 0};
+        return ::poll(&one, 1, timeout) == 1;
+    });
+    set.wait(5000);
+}
+
+CASE(epoll_edge_after_a_select_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    fill_and_drain_by(p, "select", [&](int timeout) {
+        fd_set writing;
+        FD_ZERO(&writing);
+        FD_SET(p.a.fd(), &writing);
+        timeval limit{0, timeout * 1000};
+        return ::select(p.a.fd() + 1, nullptr, &writing, nullptr, &limit) == 1;
+    });
+    set.wait(5000);
+}
+
+CASE(epoll_edge_after_another_set_without_room) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLOUT | EPOLLET);
+    set.wait();
+    EpollSet level(p.script, p.a.actor(), "level");
+    level.add(p.a, EPOLLOUT);
+    fill_and_drain_by(p, "epoll", [&](int timeout) {
+        epoll_event event;
+        return ::epoll_wait(level.end().fd(), &event, 1, timeout) == 1;
+    });
+    set.wait(5000);
+}
+
+// A report without room for everything that is ready is followed by one that tells of the rest.
+CASE(epoll_few_events_at_a_time) {
+    const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLOUT);
+    set.add(reading, EPOLLIN);
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    writing.write("x");
+    for (const int most : {1, 1, 2})
+        p.b.call("how many are told of, so many at a time: " + std::to_string(most), [&] {
+            bool seen[2] = {};
+            for (int round = 0; round < 100; ++round) {
+                epoll_event events[2];
+                const int count = ::epoll_wait(set.end().fd(), events, most, 0);
+                for (int i = 0; i < count; ++i)
+                    seen[(events[i].events & EPOLLOUT) != 0 ? 0 : 1] = true;
+            }
+            return (seen[0] ? 1 : 0) + (seen[1] ? 1 : 0);
+        });
+    set.wait();
 }
 
 CASE(epoll_oneshot) {
@@ -710,6 +815,135 @@ CASE(epoll_level_and_lanes) {
     Pending again = set.start_wait();
     p.a.send("x");
     again.finish();
+}
+
+namespace {
+
+/// A descriptor beside the stream in its set: how this thread makes it ready, and takes that back.
+struct Neighbour {
+    const char* name;
+    int fd;
+    std::function<void()> make_ready;
+    std::function<void()> take_back;
+};
+
+/// While the stream is readable all the time: how often a wait did not tell of the neighbour too, which had
+/// become ready just before. Two waits in between find nothing else, as in a loop that is busy.
+long untold(const End& stream, const Neighbour& neighbour) {
+    const int set = ::epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event{EPOLLIN, {}};
+    event.data.fd = stream.fd();
+    ::epoll_ctl(set, EPOLL_CTL_ADD, stream.fd(), &event);
+    event.data.fd = neighbour.fd;
+    if (::epoll_ctl(set, EPOLL_CTL_ADD, neighbour.fd, &event) != 0)
+        return -1;
+    long missed = 0;
+    for (int round = 0; round < 300; ++round) {
+        epoll_event events[4];
+        ::epoll_wait(set, events, 4, 0);
+        ::epoll_wait(set, events, 4, 0);
+        neighbour.make_ready();
+        missed += ::epoll_wait(set, events, 4, 0) == 2 ? 0 : 1;
+        neighbour.take_back();
+    }
+    ::close(set);
+    return missed;
+}
+
+}  // namespace
+
+// What a thread has made ready itself it hears of at once, however busy the set's streams are.
+CASE(epoll_tells_of_what_was_just_made_ready) {
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    const auto show = [&](const Neighbour& neighbour) {
+        p.b.call(std::string("rounds without ") + neighbour.name, [&] { return untold(p.b, neighbour); });
+    };
+    char bytes[64];
+    const auto take = [&](int fd) { return [&bytes, fd] { (void)!::read(fd, bytes, sizeof bytes); }; };
+    int pipe[2];
+    int local[2];
+    if (::pipe(pipe) != 0 || ::socketpair(AF_UNIX, SOCK_STREAM, 0, local) != 0)
+        return;
+    const iovec part{bytes, 1};
+    show({"a pipe", pipe[0], [&] { (void)!::write(pipe[1], "x", 1); }, take(pipe[0])});
+    show({"vmsplice", pipe[0], [&] { ::vmsplice(pipe[1], &part, 1, 0); }, take(pipe[0])});
+    show({"a local socket", local[0], [&] { ::send(local[1], "x", 1, 0); }, take(local[0])});
+    show({"sendmsg", local[0],
+          [&] {
+              msghdr message{};
+              message.msg_iov = const_cast<iovec*>(&part);
+              message.msg_iovlen = 1;
+              ::sendmsg(local[1], &message, 0);
+          },
+          take(local[0])});
+
+    const int event = ::eventfd(0, EFD_CLOEXEC);
+    show({"an eventfd", event, [&] { ::eventfd_write(event, 1); }, take(event)});
+
+    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ::bind(listener, reinterpret_cast<sockaddr*>(&address), size);
+    ::listen(listener, 16);
+    ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+    int caller = -1;
+    show({"a listener", listener,
+          [&] {
+              caller = ::socket(AF_INET, SOCK_STREAM, 0);
+              ::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
+          },
+          [&] {
+              ::close(::accept(listener, nullptr, nullptr));
+              ::close(caller);
+          }});
+    caller = ::socket(AF_INET, SOCK_STREAM, 0);
+    ::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    const int called = ::accept(listener, nullptr, nullptr);
+    show({"another connection", called, [&] { ::send(caller, "x", 1, 0); }, take(called)});
+    for (const int fd : {caller, called, listener, local[0], local[1]})
+        ::close(fd);
+
+    sigset_t signals;
+    sigset_t before;
+    ::sigemptyset(&signals);
+    ::sigaddset(&signals, SIGUSR2);
+    ::pthread_sigmask(SIG_BLOCK, &signals, &before);
+    const int told = ::signalfd(-1, &signals, SFD_CLOEXEC);
+    show({"a signal", told, [&] { ::raise(SIGUSR2); },
+          [&] {
+              signalfd_siginfo info;
+              (void)!::read(told, &info, sizeof info);
+          }});
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+
+    char folder[] = "/tmp/loopfast-epoll-XXXXXX";
+    if (::mkdtemp(folder) != nullptr) {
+        const std::string inside = std::string(folder) + "/x";
+        const int changes = ::inotify_init1(IN_CLOEXEC);
+        ::inotify_add_watch(changes, folder, IN_CREATE);
+        show({"a new file", changes, [&] { ::mkdir(inside.c_str(), 0700); },
+              [&] {
+                  char text[1024];
+                  (void)!::read(changes, text, sizeof text);
+                  ::rmdir(inside.c_str());
+              }});
+        ::close(changes);
+        ::rmdir(folder);
+    }
+
+    FILE* const file = ::fdopen(pipe[1], "w");
+    show({"stdio", pipe[0],
+          [&] {
+              ::fputc('x', file);
+              ::fflush(file);
+          },
+          take(pipe[0])});
+    ::fclose(file);
+    for (const int fd : {pipe[0], event, told})
+        ::close(fd);
 }
 
 }  // namespace differential

@@ -139,6 +139,78 @@ CASE(splice_calls) {
              [&, &in = in] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0); });
 }
 
+namespace {
+
+/// A pipe that has no room.
+std::pair<End, End> full_pipe(Pair& p, const std::string& name) {
+    const auto [reading, writing] = make_pipe(p.script, p.b.actor(), name);
+    writing.quietly("fill", [&, &in = writing](Outcome&) {
+        const std::string page(4096, 'p');
+        const int status = ::fcntl(in.fd(), F_GETFL);
+        ::fcntl(in.fd(), F_SETFL, status | O_NONBLOCK);
+        while (::write(in.fd(), page.data(), page.size()) > 0) {
+        }
+        ::fcntl(in.fd(), F_SETFL, status);
+    });
+    return {reading, writing};
+}
+
+}  // namespace
+
+// The pipe is looked at before the stream is: the end is not told where there would be no room for bytes.
+CASE(splice_into_a_full_pipe) {
+    const auto [reading, writing] = full_pipe(p, "pipe");
+    const auto splice = [&, &in = writing](unsigned flags) {
+        p.b.call("splice", [&, flags] { return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, flags); });
+    };
+    const auto both = [&, &in = writing] {
+        splice(SPLICE_F_NONBLOCK);
+        in.nonblocking(true);
+        splice(0);
+        in.nonblocking(false);
+    };
+    both();
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    both();
+    p.b.recv(5);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    both();
+    Pending waiting = p.b.start("splice", [&, &in = writing](Outcome& outcome) {
+        outcome.value = ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0);
+    });
+    waiting.still_waiting();
+    reading.read(4096);
+    waiting.finish();
+    splice(0);
+}
+
+// A call moves what there is room for, and does not wait for more.
+CASE(splice_into_a_pipe_with_little_room) {
+    const auto [reading, writing] = full_pipe(p, "pipe");
+    reading.read(4096);
+    p.a.send(std::string(10'000, 's'));
+    p.b.await_bytes(10'000);
+    p.b.call("splice", [&, &in = writing] {
+        // How much it is differs with how the bytes lie in memory.
+        return ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 10'000, 0) > 0 ? 1 : -1;
+    });
+}
+
+CASE(splice_into_a_full_pipe_that_nobody_reads) {
+    const auto [reading, writing] = full_pipe(p, "pipe");
+    ::signal(SIGPIPE, SIG_IGN);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    Pending waiting = p.b.start("splice", [&, &in = writing](Outcome& outcome) {
+        outcome.value = ::splice(p.b.fd(), nullptr, in.fd(), nullptr, 100, 0);
+    });
+    waiting.still_waiting();
+    reading.close();
+    waiting.finish();
+}
+
 CASE(splice_from_an_empty_pipe) {
     // The pipe is one that waits; SPLICE_F_NONBLOCK alone says that this call does not.
     const auto [reading, writing] = make_pipe(p.script, p.a.actor(), "pipe");

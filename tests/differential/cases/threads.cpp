@@ -1,6 +1,7 @@
 // What other threads and signal handlers do to a call that waits: close, dup2, shutdown, cancellation, jumps.
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <thread>
 
 #include "cases.h"
 
@@ -210,13 +212,41 @@ CASE_THAT(timeout_set_under_a_receive, kBlocking) {
     p.b.recv(1);
 }
 
+namespace {
+
+void stay_on(int cpu) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ::sched_setaffinity(0, sizeof one, &one);
+}
+
+}  // namespace
+
 CASE_THAT(send_size_raised_under_a_send, kBlocking) {
-    // The new size is room for who waits already.
+    // The new size is room for who waits already. Both threads share a processor, and the one that sets it
+    // only has what the other leaves over: who waits looks before the call that wakes him has returned.
     for (int round = 1; round <= 4; ++round) {
         p.a.set(SOL_SOCKET, SO_SNDBUF, 4096);
         const Outcome filled = p.a.fill();
-        Pending sending = p.a.start_send("x", MSG_NOSIGNAL);
-        p.a.set(SOL_SOCKET, SO_SNDBUF, 1 << 17);
+        int cpu = 0;
+        Pending sending = p.a.start("send", [&](Outcome& outcome) {
+            cpu = ::sched_getcpu();
+            stay_on(cpu);
+            outcome.value = ::send(p.a.fd(), "x", 1, MSG_NOSIGNAL);
+        });
+        p.a.call("set SO_SNDBUF", [&] {
+            long result = -1;
+            std::thread setter([&] {
+                stay_on(cpu);
+                const sched_param none{};
+                ::sched_setscheduler(0, SCHED_IDLE, &none);
+                const int size = 1 << 17;
+                result = ::setsockopt(p.a.fd(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+            });
+            setter.join();
+            return result;
+        });
         sending.finish();
         p.b.quietly("drain", [&](Outcome&) {
             std::string buffer(static_cast<size_t>(filled.value) + 1, 0);

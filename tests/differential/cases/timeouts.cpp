@@ -138,6 +138,78 @@ CASE(low_water_lowered_under_a_wait) {
     lower(set.start_wait());
 }
 
+// What wakes a receive is the mark as it is when bytes come; what it waits for is what it was at first.
+CASE_THAT(low_water_raised_under_a_receive, kBlocking) {
+    install(p.b, SIGUSR1, 0);
+    for (const int flags : std::vector<int>{0, MSG_PEEK, MSG_WAITALL}) {
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+        Pending receiving = p.b.start_recv(12, flags);
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 10);
+        p.a.send("hello");
+        receiving.still_waiting();
+        p.a.send("world");
+        if (flags == MSG_WAITALL) {
+            receiving.still_waiting();
+            p.a.send("xy");  // fewer than the mark: the bytes wait, and so does the call
+            receiving.still_waiting();
+            p.a.send("01234567");
+        }
+        receiving.finish();
+        p.b.recv(100, MSG_DONTWAIT);
+    }
+    // However the wait ends, what is there is taken.
+    Pending interrupted = p.b.start_recv(100);
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    interrupted.still_waiting();
+    interrupted.interrupt(SIGUSR1);
+    interrupted.finish();
+    Pending ended = p.b.start_recv(100);
+    p.a.send("hello");
+    ended.still_waiting();
+    p.a.shutdown(SHUT_WR);
+    ended.finish();
+}
+
+CASE_THAT(low_water_and_a_receive_of_less, kBlocking) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 10);
+    Pending receiving = p.b.start_recv(3);
+    p.a.send("hello");
+    receiving.still_waiting();
+    p.a.send("world");
+    receiving.finish();
+    p.b.recv(100, MSG_DONTWAIT);
+    p.a.send("hello");
+    p.b.await_bytes(5);
+    Pending more = p.b.start_recv(100);  // takes these, and waits for as many as the mark says
+    p.a.send("world");
+    more.still_waiting();
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    more.finish();
+}
+
+CASE(low_water_raised_under_a_wait) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    EpollSet edges(p.script, p.b.actor(), "edges");
+    edges.add(p.b, EPOLLIN | EPOLLET);
+    const auto raise = [&](Pending waiting) {
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 10);
+        p.a.send("hello");
+        p.b.await_bytes(5);
+        waiting.still_waiting();
+        p.a.send("world");
+        waiting.finish();
+        p.b.recv(100, MSG_DONTWAIT);
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+    };
+    raise(start_wait_for(Selector::kPoll, {{p.b, POLLIN}}));
+    raise(start_wait_for(Selector::kSelect, {{p.b, POLLIN}}));
+    raise(set.start_wait());
+    edges.wait();
+    raise(edges.start_wait());
+}
+
 CASE_THAT(interrupted, kBlocking) {
     install(p.b, SIGUSR1, 0);
     Pending receiving = p.b.start_recv(10);
