@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 
@@ -57,6 +58,39 @@ sockaddr_un guard_address(socklen_t& size) {
     return address;
 }
 
+constexpr int64_t kRoot = 0;
+constexpr int64_t kNotTold = -1;
+
+/// The user who listens behind the name.
+int64_t owner_of_name(const sockaddr_un& address, socklen_t size) {
+    const int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ucred owner{};
+    socklen_t length = sizeof owner;
+    int result = -1;
+    // One that is bound and does not listen yet is another guard that begins; a stranger may never do.
+    constexpr int kAttempts = 40;
+    for (int i = 0; i < kAttempts; ++i) {
+        result = connect(probe, reinterpret_cast<const sockaddr*>(&address), size);
+        if (result == 0 || errno != ECONNREFUSED)
+            break;
+        usleep(25'000);
+    }
+    const bool told = result == 0 && getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &owner, &length) == 0;
+    close(probe);
+    return told ? static_cast<int64_t>(owner.uid) : kNotTold;
+}
+
+/// Takes room for all of the page now: a part that found none later would be a SIGBUS, ours or a reader's.
+bool has_room(int file) {
+    errno = posix_fallocate(file, 0, static_cast<off_t>(guard_mapping_size()));
+    return errno == 0;
+}
+
+Failure another_guard(int pid = 0) {
+    return {kFailed, "a guard is at work in this network namespace already" +
+                         (pid != 0 ? fmt::format(", process {}", pid) : std::string())};
+}
+
 }  // namespace
 
 bool State::same_as(const State& other) const {
@@ -67,8 +101,7 @@ bool State::same_as(const State& other) const {
 Publisher::Publisher() : cookie_(own_namespace()) {
     int error;
     if (const GuardPage* other = map_guard(cookie_, nullptr, error))
-        throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
-                                           other->pid));
+        throw another_guard(other->pid);
     listen();
     remove_the_dead();
     make_file();
@@ -76,8 +109,7 @@ Publisher::Publisher() : cookie_(own_namespace()) {
 }
 
 Publisher::~Publisher() {
-    if (!path_.empty())
-        unlink(path_.c_str());
+    remove_own();
     if (page_ != nullptr) {
         // Release pairs with the acquire of who reads.
         page_->word.store(page_->word.load(std::memory_order_relaxed) >> 32 << 32, std::memory_order_release);
@@ -100,21 +132,24 @@ void Publisher::listen() {
         fail("cannot listen for those who ask for the page");
     close(listener_);
     listener_ = -1;
-    // Somebody has the name. Another guard that begins at this moment, or a stranger, whom nobody will
-    // believe.
-    const int probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    ucred owner{};
-    socklen_t length = sizeof owner;
-    const bool roots = connect(probe, reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
-                       getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &owner, &length) == 0 && owner.uid == 0;
-    close(probe);
-    if (roots)
-        throw Failure(kFailed, fmt::format("a guard is at work in this network namespace already, process {}",
-                                           owner.pid));
-    warning_ =
-        fmt::format("the name @{} is taken by a process of user {}; only processes that see {} will find "
-                    "the guard",
-                    kGuardName, owner.uid, kGuardDirectory);
+    // Somebody has the name. Another guard, or a stranger, whom nobody will believe.
+    const int64_t owner = owner_of_name(address, size);
+    if (owner == kRoot)
+        throw another_guard();
+    warning_ = fmt::format(
+        "the name @{} is taken by a process {}; only processes that see {} will find the guard", kGuardName,
+        owner == kNotTold ? "that does not listen" : fmt::format("of user {}", owner), kGuardDirectory);
+}
+
+/// What lies at the page's place, if it is still our own.
+void Publisher::remove_own() const {
+    struct stat ours {};
+    struct stat there {};
+    if (!path_.empty() && fstat(file_, &ours) == 0 && lstat(path_.c_str(), &there) == 0 &&
+        ours.st_dev == there.st_dev && ours.st_ino == there.st_ino)
+        unlink(path_.c_str());
+    if (!fresh_.empty())
+        unlink(fresh_.c_str());
 }
 
 void Publisher::make_file() {
@@ -127,15 +162,21 @@ void Publisher::make_file() {
         char name[40];
         snprintf(name, sizeof name, kGuardFile, static_cast<unsigned long long>(cookie_));
         path_ = fmt::format("{}/{}", kGuardDirectory, name);
-        const std::string fresh = path_ + ".new";
-        unlink(fresh.c_str());
-        file_ = open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        fresh_ = fmt::format("{}.{}.new", path_, getpid());
+        unlink(fresh_.c_str());
+        file_ = open(fresh_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (file_ >= 0 && !has_room(file_)) {
+            unlink(fresh_.c_str());
+            close(file_);
+            file_ = -1;
+        }
         if (file_ >= 0)
-            handed_out_ = open(fresh.c_str(), O_RDONLY | O_CLOEXEC);
+            handed_out_ = open(fresh_.c_str(), O_RDONLY | O_CLOEXEC);
     }
     if (file_ < 0) {
-        // No /run, or a read-only one: the page is known by the name of the listener alone.
+        // No /run, a full or a read-only one: the page is known by the name of the listener alone.
         path_.clear();
+        fresh_.clear();
         if (listener_ < 0)
             throw Failure(kFailed, fmt::format("{} cannot be written to, and {}", kGuardDirectory, warning_));
         file_ = memfd_create("loopfast-guard", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -143,21 +184,32 @@ void Publisher::make_file() {
             fail("cannot make the page");
         handed_out_ = open(fmt::format("/proc/self/fd/{}", file_).c_str(), O_RDONLY | O_CLOEXEC);
     }
-    if (handed_out_ < 0 || ftruncate(file_, static_cast<off_t>(guard_mapping_size())) != 0)
+    if (handed_out_ < 0 || !has_room(file_))
         fail("cannot make the page");
 }
 
-/// Pages of guards that were killed, of namespaces that may be gone: nobody else removes them.
+/// Pages of guards that were killed, of namespaces that may be gone, and what is no page: nobody else removes
+/// them.
 void Publisher::remove_the_dead() const {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(kGuardDirectory, error)) {
         const std::string name = entry.path().filename();
-        uint64_t word = 0;
+        // What all versions begin with.
+        struct {
+            uint64_t word = 0;
+            uint64_t magic = 0;
+        } begin;
         std::ifstream file(entry.path(), std::ios::binary);
-        file.read(reinterpret_cast<char*>(&word), sizeof word);
-        // One that is being made has another name yet.
-        if (name.rfind("guard-", 0) == 0 && name.find(".new") == std::string::npos &&
-            file.gcount() == sizeof word && GuardPage::owner(word) == 0)
+        file.read(reinterpret_cast<char*>(&begin), sizeof begin);
+        struct stat status {};
+        if (name.rfind("guard-", 0) != 0 || lstat(entry.path().c_str(), &status) != 0)
+            continue;
+        // One that is being made has another name yet, and not for long.
+        constexpr time_t kLong = 60;
+        const bool fresh = name.find(".new") != std::string::npos && time(nullptr) - status.st_mtime < kLong;
+        const bool believed = status.st_uid == 0 && S_ISREG(status.st_mode) && (status.st_mode & 022) == 0 &&
+                              begin.magic == kGuardMagic && GuardPage::owner(begin.word) != 0;
+        if (!fresh && !believed)
             std::filesystem::remove(entry.path(), error);
     }
 }
@@ -200,8 +252,22 @@ void Publisher::publish(const State& state) {
     std::copy_n(state.cgroups.begin(), std::min<size_t>(state.cgroups.size(), kMostCgroups), page_->cgroups);
     // Release pairs with the acquire of who reads: an even number is seen after what it counts.
     page_->word.store((sequence + 2) << 32 | self, std::memory_order_release);
-    if (first && !path_.empty() && rename((path_ + ".new").c_str(), path_.c_str()) != 0)
-        fail(path_);
+    if (first && !path_.empty())
+        show_file();
+}
+
+/// Under its name, unless another guard, of whatever version, was faster.
+void Publisher::show_file() {
+    const int result = link(fresh_.c_str(), path_.c_str());
+    const int error = errno;
+    unlink(fresh_.c_str());
+    fresh_.clear();
+    if (result == 0)
+        return;
+    if (error == EEXIST)
+        throw another_guard();
+    errno = error;
+    fail(path_);
 }
 
 void Publisher::beat() { page_->beat.fetch_add(1, std::memory_order_relaxed); }

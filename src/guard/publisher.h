@@ -46,12 +46,15 @@ private:
     void make_file();
     void remove_the_dead() const;
     void make_page();
+    void show_file();
+    void remove_own() const;
 
     uint64_t cookie_ = 0;
     int listener_ = -1;
     int file_ = -1;        ///< the page's, for writing
     int handed_out_ = -1;  ///< the same, for reading
     std::string path_;
+    std::string fresh_;  ///< where the page's file is until it says something
     std::string warning_;
     GuardPage* page_ = nullptr;
 

@@ -121,20 +121,28 @@ const GuardPage* map_page(int fd, uint64_t cookie, void* place, int& error) {
     return nullptr;
 }
 
+/// The word of a change that was waited for in vain.
+std::atomic<uint64_t> given_up{0};
+
 /// Runs `copy` until what it copied was not changed meanwhile. @return the word, or 0 if that did not happen:
 /// the guard was stopped, or died, in the middle of a change.
 template <typename Copy> uint64_t consistently(const GuardPage& page, Copy copy) {
-    for (int round = 0; round < 1000; ++round) {
+    constexpr int kRounds = 1000;
+    for (int round = 0; round < kRounds; ++round) {
         // Acquire pairs with the guard's release of an even number: what it counts is seen.
         const uint64_t before = page.word.load(std::memory_order_acquire);
         if (GuardPage::owner(before) == 0)
-            return before;
+            return before | FUTEX_OWNER_DIED;  // never 0, though the page may be all zeros
         if (!GuardPage::being_changed(before)) {
             copy();
             // Orders the copy before the second look.
             std::atomic_thread_fence(std::memory_order_acquire);
             if (page.word.load(std::memory_order_relaxed) == before)
                 return before;
+        } else if (before == given_up.load(std::memory_order_relaxed)) {
+            return 0;  // once is enough: nobody else waits for a guard that stands still
+        } else if (round == kRounds - 1) {
+            given_up.store(before, std::memory_order_relaxed);
         }
         if (round > 100)
             sys::sleep_ns(10'000);

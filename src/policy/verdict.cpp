@@ -395,6 +395,16 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
     return {Reason::kNone, 0, 0};  // in the middle of a look: the next call asks again
 }
 
+bool guard_page_lost(const void* address) {
+    const auto at = reinterpret_cast<uintptr_t>(address);
+    const auto place = reinterpret_cast<uintptr_t>(guard_place);
+    if (place == 0 || at < place || at - place >= guard_mapping_size())
+        return false;
+    // All zeros: nobody's.
+    return !sys::mmap_failed(sys::mmap(guard_place, guard_mapping_size(), PROT_READ,
+                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+}
+
 bool cgroups_matter() {
     const std::atomic<uint64_t>* const where = word.load(std::memory_order_acquire);
     if (where == &own_word)

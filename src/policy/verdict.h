@@ -50,6 +50,9 @@ inline void look_if_due() {
 /// a connection is about to be fused.
 Judgement judge(int fd, uint64_t cgroup, bool fresh);
 
+/// In the handler of a fault at `address`: if the guard's page was there, one without a guard is there now.
+bool guard_page_lost(const void* address);
+
 /// True when it depends on the socket's control group, which is a question to the kernel to find out. Known
 /// after a judgement.
 bool cgroups_matter();

@@ -1,7 +1,8 @@
 // EFAULT where the kernel has it: a bad buffer given to a call on the ring lane must fail the call, not kill
 // the program. The copy between buffer and ring is one leaf routine (base/copy.h); a fault inside it is
 // turned into its return value by the handler here. (That also covers a page of a segment that cannot be
-// provided because the machine is out of memory.)
+// provided because the machine is out of memory.) And a guard's page that somebody has cut off, which only
+// root can do, is a guard that is gone.
 //
 // The handler is installed when the process gets its first stream. The program's own disposition for the two
 // signals is kept aside and given what is not ours; sigaction() goes on showing it.
@@ -11,6 +12,7 @@
 
 #include "base/copy.h"
 #include "base/lock.h"
+#include "policy/verdict.h"
 #include "posix/posix.h"
 #include "posix/signals.h"
 
@@ -53,6 +55,8 @@ void on_fault(int signal, siginfo_t* info, void* context) {
         continue_at(machine, loopfast_copy_fault);
         return;
     }
+    if (signal == SIGBUS && info->si_code > 0 && guard_page_lost(info->si_addr))
+        return;
     struct sigaction action = kept_for(signal)->action;
     if ((action.sa_flags & SA_SIGINFO) == 0 &&
         (action.sa_handler == SIG_DFL || action.sa_handler == SIG_IGN)) {

@@ -149,6 +149,10 @@ namespace {
 
 /// Connector: the acceptor's hello. Our look comes before our sign, and so before the acceptor's.
 Met answer(Stream& stream, int fd, int link) {
+    // A relative would hold the socket, and not the offer's name: were this process killed while it signs,
+    // the sign could be seen on without the name, and taken back, which looks like one that is given.
+    if (!held_by_us_alone(stream))
+        return Met::kNotYet;
     Message message;
     int none = -1;
     switch (receive_message(link, kHello, message, none)) {

@@ -133,10 +133,10 @@ class Pair:
 class Guard:
     """`loopfast guard` in the test's network namespace."""
 
-    def __init__(self, case: Case, *arguments: str) -> None:
+    def __init__(self, case: Case, *arguments: str, front: tuple[str, ...] = ()) -> None:
         self.output = case.folder / f"guard-{time.monotonic_ns()}.log"
         with self.output.open("w") as output:
-            self.process = subprocess.Popen([str(COMMAND), "guard", *arguments], env=clean_environment(),
+            self.process = subprocess.Popen([*front, str(COMMAND), "guard", *arguments], env=clean_environment(),
                                             stdout=output, stderr=subprocess.STDOUT)
         case.addCleanup(self.close)
         if "--quiet" not in arguments:

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -151,6 +152,93 @@ class TheGuard(Case):
             env=clean_environment(), user=1001, group=1001, extra_groups=[], text=True, capture_output=True, timeout=20,
             check=False)
         self.assertEqual(reader.stdout.split(), ["True"] * 4, reader.stderr)
+
+    def test_its_directory_is_full(self) -> None:
+        """Then it takes room elsewhere, and is found by its name: it does not die of it, nor does a reader."""
+        crowded = ("unshare", "-m", "sh", "-c", "mount -t tmpfs -o size=16k none /run && "
+                   '{ head -c 64k /dev/zero > /run/crowd; exec "$@"; }', "sh")
+        guard = Guard(self, front=crowded)
+        pair = Pair(self, user=1001, LOOPFAST_ASSUME="strict")
+        connection = pair.ask("new")
+        self.assertTrue(connection["ring"], "who asks hears of the guard")
+        load_rules(RULES)
+        guard.wait_for("nftables: ")
+        self.assertEqual(pair.ask("send", connection["number"], 1000)["lanes"], [0, 0])
+        self.assertIsNone(guard.process.poll())
+
+    def test_the_page_is_cut_off(self) -> None:
+        """By root, who else: the guard ends, and for the others there is none."""
+        guard = Guard(self)
+        file = DIRECTORY / f"guard-{cookie():x}"
+        pair = Pair(self)  # may look itself
+        connection = pair.ask("new")
+        self.assertTrue(connection["ring"])
+        pair.ask("load", "on")
+        os.truncate(file, 0)
+        self.assertTrue(pair.ask("send", connection["number"], 10_000)["ring"])
+        self.assertTrue(pair.ask("new")["ring"])
+        guard.process.wait(10)
+        self.assertEqual(pair.ask("load", "off")["problem"], "")
+        guard = Guard(self)
+        load_rules(RULES)
+        guard.wait_for("nftables: ")
+        until(lambda: pair.ask("send", connection["number"], 100)["lanes"] == [0, 0], "the next guard is heard", SOMETIME)
+
+    def test_another_version(self) -> None:
+        """What it says is not understood, so there is no guard; and it does not work beside another."""
+        file = DIRECTORY / f"guard-{cookie():x}"
+        other = bytearray(forged_page(self.genuine_page(), True))
+        struct.pack_into("<I", other, 16, VERSION + 1)
+        self.addCleanup(lambda: file.unlink(missing_ok=True))
+        file.write_bytes(bytes(other))
+        file.chmod(0o644)
+        self.assertTrue(Pair(self, user=1001).ask("new")["ring"])
+        self.assertIn("policy", Pair(self, user=1001, LOOPFAST_ASSUME="strict").ask("new")["reasons"])
+        self.assertIn("a guard is at work", self.one_more())
+        self.assertEqual(file.read_bytes(), bytes(other))
+        # Dead, or no page at all: in nobody's way.
+        struct.pack_into("<I", other, 0, 1 << 30)
+        for left in (bytes(other), b"", b"rubbish, and more of it"):
+            file.write_bytes(left)
+            Guard(self).close()
+            self.assertFalse(file.exists())
+
+    def test_leaves_what_is_not_its_own(self) -> None:
+        file = DIRECTORY / f"guard-{cookie():x}"
+        guard = Guard(self)
+        self.addCleanup(lambda: file.unlink(missing_ok=True))
+        file.unlink()
+        file.write_bytes(b"somebody else's")
+        guard.close()
+        self.assertEqual(file.read_bytes(), b"somebody else's")
+
+    def one_more(self) -> str:
+        """What a guard says that ends at once."""
+        done = subprocess.run([str(COMMAND), "guard"], env=clean_environment(), text=True, capture_output=True,
+                              timeout=20, check=False)
+        self.assertEqual(done.returncode, 1)
+        return done.stderr
+
+    def test_two_begin_at_once(self) -> None:
+        """One of them works; also if the other one has the name and does not listen yet."""
+        for _ in range(5):
+            guards = [Guard(self), Guard(self)]
+            until(lambda: any(guard.process.poll() is not None for guard in guards), "one gives way", SOMETIME)
+            self.assertEqual(sorted(guard.process.poll() is None for guard in guards), [False, True])
+            self.assertTrue((DIRECTORY / f"guard-{cookie():x}").exists())
+            for guard in guards:
+                guard.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as beginning:
+            beginning.bind("\0loopfast/guard/1")
+            timer = threading.Timer(0.3, beginning.listen)
+            timer.start()
+            self.assertIn("a guard is at work", self.one_more())
+            timer.join()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as silent:
+            silent.bind("\0loopfast/guard/1")
+            guard = Guard(self)
+            until(lambda: any("by a process that does not listen" in line for line in guard.said()), "a warning", SOMETIME)
+            self.assertTrue(Pair(self, user=1001, LOOPFAST_ASSUME="strict").ask("new")["ring"])
 
     def test_only_one(self) -> None:
         guard = Guard(self)

@@ -47,13 +47,16 @@ bool contain() {
 
 }  // namespace
 
-Impostor::Impostor(const std::function<void(Loot&)>& play) {
+Impostor::Impostor(const std::function<void(Loot&)>& play, uid_t uid) {
     int hold[2];
     int report[2];
     if (pipe2(hold, O_CLOEXEC) != 0 || pipe2(report, O_CLOEXEC) != 0)
         abort();
     pid_ = fork();
     if (pid_ == 0) {
+        // Its own files in /proc become its own again by the second call.
+        if (uid != 0 && (setgid(uid) != 0 || setuid(uid) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0))
+            _exit(77);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(hold[1]);
         close(report[0]);

@@ -22,8 +22,8 @@ struct Loot {
 
 class Impostor {
 public:
-    /// `play` is called again and again until the test ends it.
-    explicit Impostor(const std::function<void(Loot&)>& play);
+    /// `play` is called again and again until the test ends it. `uid` not 0: as another user.
+    explicit Impostor(const std::function<void(Loot&)>& play, uid_t uid = 0);
     ~Impostor();
     Impostor(const Impostor&) = delete;
     Impostor& operator=(const Impostor&) = delete;

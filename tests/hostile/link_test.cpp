@@ -524,6 +524,31 @@ TEST(Stranger, OfAnotherUserAnswersTheOffer) {
     EXPECT_TRUE(attack.fuse());
 }
 
+/// A sign is to be seen only while its giver holds the name. So one is not given while a relative holds the
+/// socket as well: it would leave the sign on, or take it back, after the giver was killed.
+TEST(Relatives, AConnectorSignsAlone) {
+    Victim victim;
+    Attack attack(victim, Attack::kVictimConnects);
+    ASSERT_EQ(victim.result("fork"), 0);
+    victim.result("send 1");  // offers anew
+    SocketFacts before{};
+    SocketFacts facts{};
+    ASSERT_TRUE(look_up_socket(attack.tuple.connector, attack.tuple.acceptor, before));
+    EXPECT_FALSE(attack.greet());
+    ASSERT_TRUE(look_up_socket(attack.tuple.connector, attack.tuple.acceptor, facts));
+    EXPECT_EQ(facts.sign, before.sign);
+    EXPECT_EQ(victim.result("reason"), LOOPFAST_REASON_SHARED);
+    ASSERT_EQ(victim.result("unfork"), 0);
+    Message message{};
+    int none = -1;
+    bool signed_now = false;
+    for (int i = 0; i < 200 && !signed_now; ++i) {
+        victim.ask("recv 1 64");  // MSG_DONTWAIT
+        signed_now = receive_message(attack.link, kSigned, message, none) == Received::kMessage;
+    }
+    EXPECT_TRUE(signed_now);
+}
+
 TEST(SquattedName, TakenBeforeTheVictimConnects) {
     // Connect chooses among the ports of the lower end's parity first: these are so many that all their names
     // can be held. Where they cannot (few descriptors), a connection that escapes is an ordinary case.

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,6 +120,30 @@ long receive_bytes(size_t size, int flags) {
         if (received[i] != 0xee)
             abort();
     received.resize(result > 0 ? std::min(static_cast<size_t>(result), size) : 0);
+    return result;
+}
+
+/// Bytes that can be told from each other, by their place in the stream.
+uint64_t streamed = 0;
+uint64_t checked = 0;
+
+unsigned char byte_at(uint64_t place) { return static_cast<unsigned char>(place * 31 + (place >> 8) * 7); }
+
+long stream_bytes(size_t size) {
+    std::vector<unsigned char> bytes(size);
+    for (size_t i = 0; i < size; ++i)
+        bytes[i] = byte_at(streamed + i);
+    const long result = send(connection, bytes.data(), size, MSG_NOSIGNAL);
+    streamed += result > 0 ? static_cast<uint64_t>(result) : 0;
+    return result;
+}
+
+/// @return -4 for bytes that were not sent, or not in this place.
+long check_bytes(size_t size, int flags) {
+    const long result = receive_bytes(size, flags);
+    for (long i = 0; i < result; ++i)
+        if (received[static_cast<size_t>(i)] != byte_at(checked++))
+            return -4;
     return result;
 }
 
@@ -262,7 +287,33 @@ long enter_sandbox() {
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
 
+/// A child that holds all that we hold, and does nothing.
+pid_t relative = -1;
+int relative_end = -1;
+
+long begin_relative() {
+    int ends[2];
+    if (pipe(ends) != 0)
+        return -1;
+    relative = fork();
+    if (relative == 0) {
+        close(ends[1]);
+        char byte;
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    close(ends[0]);
+    relative_end = ends[1];
+    return relative > 0 ? 0 : -1;
+}
+
+long end_relative() {
+    close(relative_end);
+    return waitpid(relative, nullptr, 0) == relative ? 0 : -1;
+}
+
 long run(const std::string& name, long a, long b) {
+    if (name == "connect" || name == "accept")
+        streamed = checked = 0;
     if (name == "connect")
         return (connection = connect_to(static_cast<int>(a), static_cast<int>(b))) >= 0 ? 0 : -1;
     if (name == "setuid")
@@ -271,6 +322,10 @@ long run(const std::string& name, long a, long b) {
         return chroot("/var/empty") == 0 || chroot("/usr/share") == 0 ? chdir("/") : -1;
     if (name == "sandbox")
         return enter_sandbox();
+    if (name == "fork")
+        return begin_relative();
+    if (name == "unfork")
+        return end_relative();
     if (name == "unmarked") {  // what opts in is the process, if at all
         marks = a == 0;
         return 0;
@@ -279,6 +334,10 @@ long run(const std::string& name, long a, long b) {
         return listen_somewhere(listener);
     if (name == "accept")
         return (connection = accept(listener, nullptr, nullptr)) >= 0 ? 0 : -1;
+    if (name == "pending") {  // somebody can be accepted
+        pollfd one{listener, POLLIN, 0};
+        return poll(&one, 1, 0);
+    }
     if (name == "timeout") {
         set_timeout(connection, static_cast<int>(a));
         return 0;
@@ -287,6 +346,10 @@ long run(const std::string& name, long a, long b) {
         return send_bytes(static_cast<size_t>(a), static_cast<int>(b));
     if (name == "recv")
         return receive_bytes(static_cast<size_t>(a), static_cast<int>(b));
+    if (name == "stream")
+        return stream_bytes(static_cast<size_t>(a));
+    if (name == "check")
+        return check_bytes(static_cast<size_t>(a), static_cast<int>(b));
     if (name == "poll")
         return wait_in_poll(static_cast<short>(a), static_cast<int>(b));
     if (name == "epoll")

@@ -63,10 +63,16 @@ Victim::~Victim() {
 }
 
 Answer Victim::ask(const std::string& command, int limit_ms) {
-    Answer answer;
+    return tell(command) ? answer(limit_ms) : Answer{};
+}
+
+bool Victim::tell(const std::string& command) {
     const std::string line = command + "\n";
-    if (write(in_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-        return answer;
+    return write(in_, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+}
+
+Answer Victim::answer(int limit_ms) {
+    Answer answer;
     const int64_t end = now_ns() + limit_ms * 1'000'000LL;
     size_t newline;
     while ((newline = pending_.find('\n')) == std::string::npos) {

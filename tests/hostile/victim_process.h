@@ -40,11 +40,15 @@ public:
 
     /// Asks, and waits at most `limit_ms` for the answer.
     Answer ask(const std::string& command, int limit_ms = 20'000);
+    /// The two halves of it.
+    bool tell(const std::string& command);
+    Answer answer(int limit_ms);
     /// The result alone; a missing answer is a failure of the test.
     long result(const std::string& command, int limit_ms = 20'000);
     bool alive();
     /// Ends its input: it must exit by itself, at once and with status 0.
     bool exits(int limit_ms = 20'000);
+    pid_t pid() const { return pid_; }
 
 private:
     pid_t pid_ = -1;
