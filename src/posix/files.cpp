@@ -80,16 +80,16 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
 namespace {
 
 /// @return 0 when the pipe takes something, -EPIPE when nobody reads from it, or another -errno.
-long room_in_pipe(int pipe, bool waits) {
+long room_in_pipe(int out, bool pipe_waits) {
     for (;;) {
-        const uint32_t ready = sys::ready_now(pipe, POLLOUT);
+        const uint32_t ready = sys::ready_now(out, POLLOUT);
         if ((ready & POLLERR) != 0)
             return -EPIPE;
         if ((ready & POLLOUT) != 0)
             return 0;
-        if (!waits)
+        if (!pipe_waits)
             return -EAGAIN;
-        pollfd one{pipe, POLLOUT, 0};
+        pollfd one{out, POLLOUT, 0};
         if (real::poll(&one, 1, -1) < 0 &&
             (errno != EINTR || interrupting_signals.load(std::memory_order_relaxed) != 0))
             return -errno;
