@@ -312,6 +312,7 @@ struct Scene {
     std::atomic<uint32_t> from;
     std::atomic<uint32_t> to;
     std::atomic<uint32_t> turns;  ///< how often it has tried all that it can
+    std::atomic<uint32_t> rests;  ///< how often it had nothing to be at, and held nothing
 };
 
 /// One that tries all it can, in turn, while an end stands still: takes the one name and the other, comes to
@@ -322,16 +323,18 @@ public:
     explicit Player(Scene& scene) : scene_(scene) {}
 
     void operator()(Loot& loot) {
-        const Tuple tuple{local(scene_.from.load()), local(scene_.to.load())};
-        if (scene_.from.load() == 0 || scene_.from.load() != tuple_from_) {
+        const uint32_t from = scene_.from.load();
+        if (from == 0 || from != from_) {
             let_go();
-            tuple_from_ = scene_.from.load();
+            from_ = from;
             ++round_;
         }
-        if (tuple_from_ == 0) {
+        if (from == 0) {
+            scene_.rests.fetch_add(1);
             usleep(100);
             return;
         }
+        const Tuple tuple{local(from), local(scene_.to.load())};
         if (offer_ < 0)
             offer_ = listen_link(tuple);
         if (offer_ >= 0)
@@ -370,7 +373,7 @@ private:
     }
 
     Scene& scene_;
-    uint32_t tuple_from_ = 0;
+    uint32_t from_ = 0;
     unsigned round_ = 0;
     int offer_ = -1;
     int taken_ = -1;
@@ -393,7 +396,12 @@ TEST_P(HaltedBeforeStrangers, AtEachCall) {
     Meeting meeting;
     meeting.run(who, kNever, Then::kGoesOn, false);
     meeting.run(who, kNever, Then::kGoesOn, false);
-    meeting.stranger_leaves = [&] { scene.from.store(0); };
+    meeting.stranger_leaves = [&] {
+        scene.from.store(0);
+        const uint32_t rests = scene.rests.load();
+        for (int i = 0; i < 20'000 && scene.rests.load() < rests + 2; ++i)
+            usleep(100);
+    };
     meeting.stranger = [&](Meeting& at) {
         const uint32_t turns = scene.turns.load();
         scene.to.store(static_cast<uint32_t>(at.service));
