@@ -274,17 +274,19 @@ LOOPFAST_FRESH(inotify_init1, (int flags), (flags))
 LOOPFAST_FRESH(memfd_create, (const char* name, unsigned flags), (name, flags))
 
 // libc's own call inside these goes past us; what they make ready is to be heard of at once.
-#define LOOPFAST_NOTED(name, parameters, arguments)       \
-    LOOPFAST_PUBLIC int name parameters noexcept {        \
-        static int(*cached) parameters = nullptr;         \
-        const int result = next(#name, cached) arguments; \
+#define LOOPFAST_NOTED(type, name, parameters, arguments) \
+    LOOPFAST_PUBLIC type name parameters {                \
+        static type(*cached) parameters = nullptr;        \
         if (had_streams())                                \
             note_own_call();                              \
-        return result;                                    \
+        return next(#name, cached) arguments;             \
     }
 
-LOOPFAST_NOTED(timerfd_settime, (int fd, int flags, const itimerspec* value, itimerspec* old),
+LOOPFAST_NOTED(int, timerfd_settime, (int fd, int flags, const itimerspec* value, itimerspec* old) noexcept,
                (fd, flags, value, old))
+LOOPFAST_NOTED(ssize_t, vmsplice, (int fd, const iovec* parts, size_t count, unsigned flags),
+               (fd, parts, count, flags))
+LOOPFAST_NOTED(ssize_t, tee, (int in, int out, size_t size, unsigned flags), (in, out, size, flags))
 
 LOOPFAST_PUBLIC int eventfd_write(int fd, eventfd_t value) {
     return write(fd, &value, sizeof value) == sizeof value ? 0 : -1;

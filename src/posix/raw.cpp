@@ -33,6 +33,8 @@ struct Arguments {
 };
 
 long pass_on(long number, const Arguments& x) {
+    if (had_streams())
+        note_own_call();
     const Function function = next.load(std::memory_order_relaxed);
     return function != nullptr ? function(number, x.a, x.b, x.c, x.d, x.e, x.f)
                                : returned<long>(sys::call(number, x.a, x.b, x.c, x.d, x.e, x.f));

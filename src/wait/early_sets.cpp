@@ -164,6 +164,7 @@ bool EpollSet::take_in(int set_fd) {
             interest->data = data;
             // Whether an edge has been reported is not known: once too often, then.
             interest->entered = set.kernel_waits_;
+            set.unheard_of_ = set.unheard_of_ || !known_by_calls(fd);
         },
         &taken);
     return read && taken.all;

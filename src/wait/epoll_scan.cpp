@@ -96,7 +96,8 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     return true;
 }
 
-int EpollSet::scan(epoll_event* events, int capacity) {
+int EpollSet::scan(epoll_event* events, int capacity, bool again) {
+    round_ += again ? 0 : 1;
     int found = 0;
     int ended = 0;
     const uint32_t count = hot_count_;
@@ -121,6 +122,8 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         }
         if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
+        if (again && interest.told == round_)
+            continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
@@ -137,6 +140,7 @@ int EpollSet::scan(epoll_event* events, int capacity) {
             continue;
         }
         interest.quiet = 0;
+        interest.told = round_;
         if ((bits & EPOLLIN) != 0)
             stream.writer().expect_write();  // of the answer
         if ((interest.events & EPOLLONESHOT) != 0)
@@ -203,7 +207,8 @@ bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
 
 }  // namespace
 
-void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
+bool EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
+    bool of_streams = false;
     for (int i = 0; i < count; ++i) {
         const uint64_t data = events[i].data.u64;
         if (data == kOrdinaryEvent) {
@@ -219,6 +224,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
         Stream& stream = stream_at(interest->slot);
         if (stream.generation != interest->generation || !stream.segment)
             continue;
+        of_streams = true;
         if ((data & 1) != 0) {
             kernel_event(stream);
             if (is_edge(interest->open(fd), *interest, stream,
@@ -237,6 +243,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
             });
         }
     }
+    return of_streams;
 }
 
 void EpollSet::edge(Stream& stream, uint32_t events, SetHooks::Edge when) {

@@ -353,6 +353,8 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     interest->data = event->data.u64;
     interest->entered = kernel_waits_;
     ordinary_lively_ = true;
+    if (operation == EPOLL_CTL_ADD && stream == nullptr && !unheard_of_)
+        unheard_of_ = setups_forbidden() || !known_by_calls(fd);
     return 0;
 }
 

@@ -18,6 +18,8 @@ namespace loopfast {
 namespace {
 
 constexpr int kHiddenEvents = 64;
+/// Room for ordinary events: they had their turn.
+constexpr int kStreamsOnly = -1;
 
 }  // namespace
 
@@ -108,15 +110,18 @@ int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const
 /// made a pipe or a listener ready before it called, and count on hearing of it. The look costs as much as
 /// all the rest of a wait. So it is left out while there is always something on the rings, for ten
 /// microseconds at most, unless this thread has made a call that may have made something else ready, or the
-/// last look found something: what others do meanwhile is heard of as if it had happened so much later.
+/// last look found something: what others do meanwhile is heard of as if it had happened so much later. Not
+/// in a set with something that gets ready by calls nobody counts (known_by_calls()).
 bool EpollSet::look_is_due() {
-    if (ordinary_lively_ || unregistered_ || looked_for_ != &own_calls || looked_calls_ != own_calls)
+    if (ordinary_lively_ || unheard_of_ || unregistered_ || looked_for_ != &own_calls ||
+        looked_calls_ != own_calls)
         return true;
     return ticks() - looked_when_ >= kTicksPer50us / 5;
 }
 
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
-int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
+int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask,
+                             bool& of_streams) {
     if (!ensure_hidden(descriptor)) [[unlikely]]
         return capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
     register_streams();
@@ -128,7 +133,8 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
     if (count < 0)
         return count;
     bool ordinary = false;
-    handle_hidden(hidden, count, ordinary);
+    of_streams = handle_hidden(hidden, count, ordinary);
+    ordinary_first_ = ordinary && capacity == 0;
     if (!ordinary || capacity <= 0)
         return 0;
     return take_ordinary(set_fd, events, capacity);
@@ -226,6 +232,8 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
         give_left_to_kernel();
     if (ordinary && found < capacity)
         found += take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
+    else if (ordinary)
+        ordinary_first_ = true;
     pass_on();
     return found;
 }
@@ -251,20 +259,31 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     // From here on the lock is held, except asleep.
     descriptor = descriptor_now(set_fd);
     for (bool first = true;; first = false) {
-        int found = scan(events, capacity);
+        // Streams left no room for something ordinary that waits: now it has its turn, as in the kernel's
+        // own queue.
+        int ordinary_found = 0;
+        if (ordinary_first_) [[unlikely]] {
+            ordinary_first_ = false;
+            ordinary_found = take_ordinary(descriptor_now(set_fd), events, capacity);
+        }
+        int found = ordinary_found;
+        if (found < capacity)
+            found += scan(events + found, capacity - found);
         if (some_left_ || owing_) [[unlikely]]
             give_left_to_kernel();
         if (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due()) {
-            const int more = look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask);
+            bool of_streams = false;
+            const int room = ordinary_found == 0 ? capacity - found : kStreamsOnly;
+            const int more = look_at_kernel(descriptor_now(set_fd), events + found, room, mask, of_streams);
             if (more == -EINTR && found == 0) {
                 pass_on();
                 lock.unlock();
                 return -EINTR;
             }
-            ordinary_lively_ = more > 0;
+            ordinary_lively_ = more > 0 || ordinary_first_ || ordinary_found != 0;
             found += more > 0 ? more : 0;
-            if (found < capacity && more >= 0 && timeout == 0 && found == 0)
-                found = scan(events, capacity);  // what the look brought back to the list
+            if (found < capacity && more >= 0 && (of_streams || (timeout == 0 && found == 0)))
+                found += scan(events + found, capacity - found, true);  // what it told of streams
         }
         if (found == 0 && timeout != 0 && first && may_spin) {
             const int64_t time = time_to_spin();
@@ -344,6 +363,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
             ordinary_lively_ = more > 0;
             found += more;
+        } else if (ordinary) {
+            ordinary_first_ = true;
         }
         if (found != 0) {
             pass_on();

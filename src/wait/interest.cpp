@@ -5,10 +5,44 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "base/syscall.h"
 
 namespace loopfast {
+
+namespace {
+
+void append_number(char* text, int number) {
+    char* end = text + strlen(text);
+    char digits[12];
+    int count = 0;
+    for (int rest = number; count == 0 || rest != 0; rest /= 10)
+        digits[count++] = static_cast<char>('0' + rest % 10);
+    while (count > 0)
+        *end++ = digits[--count];
+    *end = 0;
+}
+
+}  // namespace
+
+bool known_by_calls(int fd) {
+    int family = 0;
+    socklen_t size = sizeof family;
+    if (sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0)
+        return family == AF_INET || family == AF_INET6 || family == AF_UNIX;
+    struct stat status;
+    if (sys::call(SYS_fstat, fd, sys::word(&status)) < 0)
+        return false;
+    if (S_ISFIFO(status.st_mode))
+        return true;
+    char target[24] = {};
+    char path[32] = "/proc/self/fd/";
+    append_number(path, fd);
+    sys::call(SYS_readlinkat, AT_FDCWD, sys::word(path), sys::word(target), sizeof target - 1);
+    return strcmp(target, "anon_inode:[eventfd]") == 0 || strcmp(target, "anon_inode:[timerfd]") == 0;
+}
 
 void* zeroed_pages(size_t size) {
     void* const memory =
@@ -45,14 +79,7 @@ void InterestTable::release() {
 
 bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument) {
     char path[48] = "/proc/self/fdinfo/";
-    char* end = path + strlen(path);
-    char digits[12];
-    int count = 0;
-    for (int rest = set_fd; count == 0 || rest != 0; rest /= 10)
-        digits[count++] = static_cast<char>('0' + rest % 10);
-    while (count > 0)
-        *end++ = digits[--count];
-    *end = 0;
+    append_number(path, set_fd);
     const long info = sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_CLOEXEC, 0);
     if (info < 0)
         return false;

@@ -20,6 +20,7 @@ struct Interest {
     int via;           ///< 0, or a duplicate plus one: the entry's own descriptor was closed
     uint32_t entered;  ///< kernel_waits_ when the kernel's set was told of it
     uint32_t seen_ended;
+    uint32_t told;       ///< the last round of scans that reported it
     uint32_t hot_index;  ///< place in the hot list plus one; 0: cold, or not managed
     uint16_t quiet;      ///< scans without an event
     bool used : 1;
@@ -69,6 +70,10 @@ bool each_entry_in_kernel(int set_fd, EntryVisit visit, void* argument);
 /// What a set in the kernel still waits for on `fd`: a one-shot that fired has nothing left of its interest.
 /// The kernel says so in /proc only. @return epoll bits, or -1 when it does not say.
 long interest_in_kernel(int set_fd, int fd);
+
+/// Whether `fd` gets ready by calls alone that own_calls counts, as far as its own process makes it so: no
+/// signals, no files that change, no children that end. (That a time has come is never heard of at once.)
+bool known_by_calls(int fd);
 
 /// Zeroed memory, without malloc; nullptr when there is none. Given back with munmap.
 void* zeroed_pages(size_t size);

@@ -1,6 +1,13 @@
 // epoll: level, edge, one-shot, exclusive; changes of interest; nested, shared and mixed sets.
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
 
 #include "cases.h"
 
@@ -8,7 +15,8 @@ namespace differential {
 
 namespace {
 constexpr unsigned kAll = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI;
-}
+constexpr int kEstablished = 1;  // TCP_ESTABLISHED, of a header that does not go together with linux/tcp.h
+}  // namespace
 
 CASE(epoll_level) {
     EpollSet set(p.script, p.b.actor(), "set");
@@ -424,6 +432,138 @@ CASE(epoll_most_one_of_two) {
             epoll_event event{};
             outcome.value += ::epoll_wait(set.end().fd(), &event, 1, 1000);
         }
+    });
+    set.wait();
+}
+
+namespace {
+
+epoll_event waits_for(int fd) {
+    epoll_event event{EPOLLIN, {}};
+    event.data.fd = fd;
+    return event;
+}
+
+/// A set of the stream, which has something to read and keeps it, and of an ordinary descriptor, which is
+/// made ready again and again: the next wait tells of both. One call of the script, so that nothing else is
+/// called in between.
+struct Ordinary {
+    int fd = -1;
+    int other = -1;
+};
+void told_beside_bytes(const Pair& p, const std::string& what, Ordinary (*make)(), void (*make_ready)(int)) {
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.b.call(what, [&]() -> long {
+        const Ordinary ordinary = make();
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        for (const int fd : {p.b.fd(), ordinary.fd}) {
+            epoll_event event = waits_for(fd);
+            if (::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+                return -1;
+        }
+        long told = 0;
+        for (int i = 0; i < 200; ++i) {
+            std::array<epoll_event, 4> events{};
+            for (int quiet = 0; quiet < 3; ++quiet)
+                ::epoll_wait(set, events.data(), events.size(), 1000);
+            make_ready(ordinary.other);
+            told += ::epoll_wait(set, events.data(), events.size(), 1000);
+            std::array<char, 256> taken{};
+            if (::read(ordinary.fd, taken.data(), taken.size()) <= 0)
+                return -1;
+        }
+        for (const int fd : {set, ordinary.fd, ordinary.other})
+            ::close(fd);
+        return told;
+    });
+}
+
+Ordinary own_pipe() {
+    int ends[2] = {-1, -1};
+    if (::pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
+        return {};
+    return {ends[0], ends[1]};
+}
+
+}  // namespace
+
+CASE(epoll_own_write_beside_bytes) {
+    told_beside_bytes(p, "writes", own_pipe, [](int fd) {
+        if (::write(fd, "x", 1) != 1)
+            ::close(fd);
+    });
+}
+
+CASE(epoll_own_pages_beside_bytes) {
+    told_beside_bytes(p, "vmsplices", own_pipe, [](int fd) {
+        char byte = 'x';
+        const iovec part{&byte, 1};
+        if (::vmsplice(fd, &part, 1, 0) != 1)
+            ::close(fd);
+    });
+}
+
+CASE(epoll_own_signal_beside_bytes) {
+    told_beside_bytes(
+        p, "signals",
+        []() -> Ordinary {
+            sigset_t mask;
+            sigemptyset(&mask);
+            sigaddset(&mask, SIGUSR2);
+            ::pthread_sigmask(SIG_BLOCK, &mask, nullptr);
+            return {::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC), -1};
+        },
+        [](int) { ::pthread_kill(::pthread_self(), SIGUSR2); });
+}
+
+CASE(epoll_most_one_of_two_that_stay) {
+    // Nothing is taken away, and neither keeps the other from being told.
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.b.call("waits for one event each, half of them of the stream", [&]() -> long {
+        const Ordinary pipe = own_pipe();
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        for (const int fd : {p.b.fd(), pipe.fd}) {
+            epoll_event event = waits_for(fd);
+            if (::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+                return -1;
+        }
+        if (::write(pipe.other, "x", 1) != 1)
+            return -1;
+        long of_the_stream = 0;
+        for (int i = 0; i < 100; ++i) {
+            epoll_event event{};
+            if (::epoll_wait(set, &event, 1, 1000) != 1)
+                return -1;
+            of_the_stream += event.data.fd == p.b.fd() ? 1 : 0;
+        }
+        for (const int fd : {set, pipe.fd, pipe.other})
+            ::close(fd);
+        return of_the_stream;
+    });
+}
+
+CASE_THAT(epoll_end_beside_bytes, kOneProcess) {
+    // The end comes over the kernel's connection and the bytes do not: one wait tells of both.
+    Pair other(p.script, p.setup, p.lane);
+    other.establish();
+    other.b.rename("other");
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.add(other.b, EPOLLIN | EPOLLRDHUP);
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    set.wait();
+    set.wait();
+    other.a.close();
+    other.b.quietly("its state", [&](Outcome&) {
+        // poll would tell more than that the end is there.
+        tcp_info info{};
+        do {
+            socklen_t size = sizeof info;
+            ::getsockopt(other.b.fd(), IPPROTO_TCP, TCP_INFO, &info, &size);
+        } while (info.tcpi_state == kEstablished);
     });
     set.wait();
 }
