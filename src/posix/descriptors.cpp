@@ -44,6 +44,7 @@ LOOPFAST_PUBLIC int close(int fd) { return close_descriptor(fd); }
 LOOPFAST_PUBLIC int close_range(unsigned first, unsigned last, int flags) noexcept {
     if (first > last)
         return returned<int>(-EINVAL);
+    note_own_call();
     const bool close_on_exec = (flags & CLOSE_RANGE_CLOEXEC) != 0;
     if (!close_on_exec && !in_borrowed_memory()) {
         for (int fd = next_entry(static_cast<int>(first) - 1); fd >= 0 && static_cast<unsigned>(fd) <= last;
@@ -151,6 +152,8 @@ int fcntl_with(int (*next)(int, int, ...), int fd, int command, void* argument) 
         appeared(result);
         duplicated(fd, result);
         given_to_stdio(result);
+    } else if (command == F_SETPIPE_SZ) {
+        note_own_call();
     } else if (command == F_SETFL) {
         if (Stream* const stream = find_stream(fd))
             stream->shared->nonblocking.store((reinterpret_cast<uintptr_t>(argument) & O_NONBLOCK) != 0,

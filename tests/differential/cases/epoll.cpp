@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <functional>
+#include <string>
 
 #include "cases.h"
 
@@ -515,6 +517,51 @@ CASE(epoll_own_signal_beside_bytes) {
             return {::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC), -1};
         },
         [](int) { ::pthread_kill(::pthread_self(), SIGUSR2); });
+}
+
+CASE(epoll_own_changes_beside_bytes) {
+    // The same for calls that change a pipe or a connection on the kernel's lane.
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    const auto tells = [&](int fd, uint32_t events, const std::function<void()>& change) {
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        epoll_event of_the_stream = waits_for(p.b.fd());
+        epoll_event of_the_other = waits_for(fd);
+        of_the_other.events = events;
+        ::epoll_ctl(set, EPOLL_CTL_ADD, p.b.fd(), &of_the_stream);
+        ::epoll_ctl(set, EPOLL_CTL_ADD, fd, &of_the_other);
+        std::array<epoll_event, 4> found{};
+        for (int quiet = 0; quiet < 3; ++quiet)
+            ::epoll_wait(set, found.data(), found.size(), 1000);
+        change();
+        const int told = ::epoll_wait(set, found.data(), found.size(), 1000);
+        ::close(set);
+        return told;
+    };
+    constexpr int kRounds = 50;
+    p.b.call("a pipe that grows", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            const std::array<char, 4096> page{};
+            while (::write(pipe.other, page.data(), page.size()) > 0) {
+            }
+            told += tells(pipe.other, EPOLLOUT, [&] { ::fcntl(pipe.other, F_SETPIPE_SZ, 1 << 17); });
+            ::close(pipe.fd);
+            ::close(pipe.other);
+        }
+        return told;
+    });
+    p.b.call("a range that is closed", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            const auto other = static_cast<unsigned>(pipe.other);
+            told += tells(pipe.fd, EPOLLIN, [&] { ::close_range(other, other, 0); });
+            ::close(pipe.fd);
+        }
+        return told;
+    });
 }
 
 CASE(epoll_most_one_of_two_that_stay) {
