@@ -7,9 +7,12 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/stdio_calls.h"
+#include "policy/policy.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
@@ -226,6 +229,9 @@ LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size
 LOOPFAST_PUBLIC FILE* fdopen(int fd, const char* mode) noexcept {
     if (Stream* const stream = find_stream(fd))
         part_with(*stream, fd, Reason::kOption);
+    struct stat status;
+    if (setups_forbidden() || sys::call(SYS_fstat, fd, sys::word(&status)) < 0 || !S_ISREG(status.st_mode))
+        calls_by_stdio.store(true, std::memory_order_relaxed);
     return real::fdopen(fd, mode);
 }
 

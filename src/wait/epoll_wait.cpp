@@ -5,6 +5,7 @@
 
 #include "base/own_calls.h"
 #include "base/real.h"
+#include "base/stdio_calls.h"
 #include "base/ticks.h"
 #include "stream/sleep.h"
 #include "table/table.h"
@@ -111,10 +112,10 @@ int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const
 /// all the rest of a wait. So it is left out while there is always something on the rings, for ten
 /// microseconds at most, unless this thread has made a call that may have made something else ready, or the
 /// last look found something: what others do meanwhile is heard of as if it had happened so much later. Not
-/// in a set with something that gets ready by calls nobody counts (known_by_calls()).
+/// in a set with something that gets ready by calls nobody counts (known_by_calls(), calls_by_stdio).
 bool EpollSet::look_is_due() {
     if (ordinary_lively_ || unheard_of_ || unregistered_ || looked_for_ != &own_calls ||
-        looked_calls_ != own_calls)
+        looked_calls_ != own_calls || calls_by_stdio.load(std::memory_order_relaxed))
         return true;
     return ticks() - looked_when_ >= kTicksPer50us / 5;
 }

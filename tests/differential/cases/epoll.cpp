@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdio>
 #include <functional>
 #include <string>
 
@@ -549,6 +550,18 @@ CASE(epoll_own_changes_beside_bytes) {
             told += tells(pipe.other, EPOLLOUT, [&] { ::fcntl(pipe.other, F_SETPIPE_SZ, 1 << 17); });
             ::close(pipe.fd);
             ::close(pipe.other);
+        }
+        return told;
+    });
+    p.b.call("stdio that writes at its end", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            FILE* const file = ::fdopen(pipe.other, "w");
+            std::fputc('x', file);
+            told += tells(pipe.fd, EPOLLIN, [&] { std::fflush(file); });
+            std::fclose(file);
+            ::close(pipe.fd);
         }
         return told;
     });
