@@ -336,6 +336,7 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
             leave_ring(*stream, fd);
         }
     }
+    note_own_call();  // a low water mark, say, of a stream that is not fused
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0 && stream != nullptr)
         option_set(*stream, fd, level, name, value, size);

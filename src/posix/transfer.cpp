@@ -117,6 +117,7 @@ template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int
     // It cannot leave yet. This is an error that such a send may have; the program then sends with a copy.
     if ((leaving & MSG_ZEROCOPY) != 0 && stream.fused())
         return returned<ssize_t>(-ENOBUFS);
+    note_own_call();
     const ssize_t result = call();
     if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once

@@ -1,8 +1,10 @@
 // See sleep.h.
 #include "stream/sleep.h"
 
+#include "base/alive.h"
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/own_calls.h"
 #include "link/link.h"
 
 namespace loopfast {
@@ -34,6 +36,8 @@ void ring_for(Stream& stream, Untrusted<uint64_t>& word, uint64_t token) {
         remembered.token == token)
         return;
     stream.shared->counters.bells.fetch_add(1, std::memory_order_relaxed);
+    if (stream.peer_pid == owner_process.load(std::memory_order_relaxed))
+        note_own_call();
     switch (send_note(stream.link.load(std::memory_order_relaxed), Note::kBell)) {
     case Sent::kYes:
         if (names_a_sleep && stream.peer_pid != 0)

@@ -106,7 +106,8 @@ void EpollSet::polled(const Interest& interest, Stream& stream, uint32_t bits) {
         polled_without_room(stream);
 }
 
-int EpollSet::scan(epoll_event* events, int capacity) {
+int EpollSet::scan(epoll_event* events, int capacity, bool again) {
+    round_ += again ? 0 : 1;
     int found = 0;
     int ended = 0;
     const uint32_t count = hot_count_;
@@ -131,6 +132,8 @@ int EpollSet::scan(epoll_event* events, int capacity) {
         }
         if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
+        if (again && interest.told == round_)
+            continue;
         const uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
@@ -151,6 +154,7 @@ int EpollSet::scan(epoll_event* events, int capacity) {
             continue;
         }
         interest.quiet = 0;
+        interest.told = round_;
         interest.listed = (interest.events & EPOLLET) == 0;
         polled(interest, stream, bits);
         if ((bits & EPOLLIN) != 0)
@@ -221,7 +225,8 @@ bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
 
 }  // namespace
 
-void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
+bool EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinary) {
+    bool of_streams = false;
     for (int i = 0; i < count; ++i) {
         const uint64_t data = events[i].data.u64;
         if (data == kOrdinaryEvent) {
@@ -237,6 +242,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
         Stream& stream = stream_at(interest->slot);
         if (stream.generation != interest->generation || !stream.segment)
             continue;
+        of_streams = true;
         if ((data & 1) != 0) {
             kernel_event(stream);
             if (is_edge(interest->open(fd), *interest, stream,
@@ -255,6 +261,7 @@ void EpollSet::handle_hidden(const epoll_event* events, int count, bool& ordinar
             });
         }
     }
+    return of_streams;
 }
 
 void EpollSet::edge(Stream& stream, uint32_t events, SetHooks::Edge when) {

@@ -91,7 +91,8 @@ private:
         const int kept = kept_.load(std::memory_order_acquire);  // pairs with closing()
         return kept >= 0 ? kept : fd;
     }
-    int scan(epoll_event* events, int capacity);
+    /// `again`: what this wait has found already is not told twice.
+    int scan(epoll_event* events, int capacity, bool again = false);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     static void polled(const Interest& interest, Stream& stream, uint32_t bits);
@@ -99,9 +100,10 @@ private:
     int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     bool look_is_due();
     int take_ordinary_first(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
-    int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);
+    int look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask, bool& of_streams);
     void take_hidden_events_locked();
-    void handle_hidden(const epoll_event* events, int count, bool& ordinary);
+    /// @return whether some of them told of streams.
+    bool handle_hidden(const epoll_event* events, int count, bool& ordinary);
     bool ensure_hidden(int set_fd);
     /// All that a thread sleeps on is in H. False for want of memory or descriptors: short naps instead.
     bool can_sleep();
@@ -152,6 +154,7 @@ private:
     bool ordinary_first_ = false;  ///< E had something for which the last report had no room
     /// Something in E is made ready by calls that nobody notes.
     bool always_look_ = false;
+    uint32_t round_ = 0;                ///< of scans
     const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`
     uint32_t looked_calls_ = 0;         ///< and their number then
     uint64_t looked_when_ = 0;          ///< ticks

@@ -118,7 +118,8 @@ bool EpollSet::look_is_due() {
 }
 
 /// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
-int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask) {
+int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask,
+                             bool& of_streams) {
     if (!ensure_hidden(descriptor)) [[unlikely]]
         return capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
     register_streams();
@@ -130,7 +131,7 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
     if (count < 0)
         return count;
     bool ordinary = false;
-    handle_hidden(hidden, count, ordinary);
+    of_streams = handle_hidden(hidden, count, ordinary);
     if (ordinary && capacity <= 0)
         ordinary_first_ = true;
     if (!ordinary || capacity <= 0)
@@ -239,6 +240,8 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
         give_left_to_kernel();
     if (ordinary && found < capacity)
         found += take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
+    else if (ordinary)
+        ordinary_first_ = true;
     pass_on();
     return found;
 }
@@ -276,7 +279,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             give_left_to_kernel();
         if (before == 0 &&
             (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due())) {
-            const int more = look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask);
+            bool of_streams = false;
+            const int more =
+                look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask, of_streams);
             if (more == -EINTR && found == 0) {
                 pass_on();
                 lock.unlock();
@@ -284,8 +289,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             }
             ordinary_lively_ = more > 0;
             found += more > 0 ? more : 0;
-            if (found < capacity && more >= 0 && timeout == 0 && found == 0)
-                found = scan(events, capacity);  // what the look brought back to the list
+            if (found < capacity && more >= 0 && (of_streams || (timeout == 0 && found == 0)))
+                found += scan(events + found, capacity - found, true);  // what it told of streams
         }
         if (found == 0 && timeout != 0 && first && may_spin) {
             const int64_t time = time_to_spin();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "base/syscall.h"
@@ -64,8 +65,14 @@ bool made_ready_by_noted_calls(int fd) {
     struct stat status {};
     if (setups_forbidden() || sys::call(SYS_fstat, fd, sys::word(&status)) < 0)
         return false;
-    if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode))
+    if (S_ISFIFO(status.st_mode))
         return true;
+    if (S_ISSOCK(status.st_mode)) {
+        int family = 0;
+        socklen_t size = sizeof family;
+        return sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 &&
+               (family == AF_INET || family == AF_INET6 || family == AF_UNIX);
+    }
     char path[48] = "/proc/self/fd/";
     append_number(path, fd);
     constexpr char kEvent[] = "anon_inode:[eventfd]";

@@ -20,6 +20,7 @@ struct Interest {
     int via;           ///< 0, or a duplicate plus one: the entry's own descriptor was closed
     uint32_t entered;  ///< kernel_waits_ when the kernel's set was told of it
     uint32_t seen_ended;
+    uint32_t told;       ///< the last round of scans that reported it
     uint32_t hot_index;  ///< place in the hot list plus one; 0: cold, or not managed
     uint16_t quiet;      ///< scans without an event
     bool used : 1;

@@ -468,6 +468,15 @@ TEST_F(EpollSetTest, QuietStreamsComeBack) {
         EXPECT_EQ(events[0].data.u64, static_cast<uint64_t>(i));
         receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
     }
+    // One whose bell comes from this very thread is told of beside another that is always ready.
+    ASSERT_EQ(door_send(pairs[0]->connector_fd(), "always ready", 12), 12);
+    for (int i = 0; i < 3000; ++i)
+        ASSERT_EQ(wait(1000).size(), 1U);
+    for (int i = kStreams - 1; i > 0; --i) {
+        ASSERT_EQ(door_send(pairs[static_cast<size_t>(i)]->connector_fd(), "c", 1), 1);
+        EXPECT_EQ(wait(1000).size(), 2U) << i;
+        receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
+    }
 }
 
 TEST_F(EpollSetTest, MoreReadyThanThereIsRoomForTakeTurns) {

@@ -14,7 +14,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstdio>
 #include <functional>
+#include <string>
 
 #include "cases.h"
 
@@ -22,7 +25,8 @@ namespace differential {
 
 namespace {
 constexpr unsigned kAll = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI;
-}
+constexpr int kEstablished = 1;  // TCP_ESTABLISHED, of a header that does not go together with linux/tcp.h
+}  // namespace
 
 CASE(epoll_level) {
     EpollSet set(p.script, p.b.actor(), "set");
@@ -529,6 +533,195 @@ CASE(epoll_most_one_of_two) {
             epoll_event event{};
             outcome.value += ::epoll_wait(set.end().fd(), &event, 1, 1000);
         }
+    });
+    set.wait();
+}
+
+namespace {
+
+epoll_event waits_for(int fd) {
+    epoll_event event{EPOLLIN, {}};
+    event.data.fd = fd;
+    return event;
+}
+
+/// A set of the stream, which has something to read and keeps it, and of an ordinary descriptor, which is
+/// made ready again and again: the next wait tells of both. One call of the script, so that nothing else is
+/// called in between.
+struct Ordinary {
+    int fd = -1;
+    int other = -1;
+};
+void told_beside_bytes(const Pair& p, const std::string& what, Ordinary (*make)(), void (*make_ready)(int)) {
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.b.call(what, [&]() -> long {
+        const Ordinary ordinary = make();
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        for (const int fd : {p.b.fd(), ordinary.fd}) {
+            epoll_event event = waits_for(fd);
+            if (::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+                return -1;
+        }
+        long told = 0;
+        for (int i = 0; i < 200; ++i) {
+            std::array<epoll_event, 4> events{};
+            for (int quiet = 0; quiet < 3; ++quiet)
+                ::epoll_wait(set, events.data(), events.size(), 1000);
+            make_ready(ordinary.other);
+            told += ::epoll_wait(set, events.data(), events.size(), 1000);
+            std::array<char, 256> taken{};
+            if (::read(ordinary.fd, taken.data(), taken.size()) <= 0)
+                return -1;
+        }
+        for (const int fd : {set, ordinary.fd, ordinary.other})
+            ::close(fd);
+        return told;
+    });
+}
+
+Ordinary own_pipe() {
+    int ends[2] = {-1, -1};
+    if (::pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0)
+        return {};
+    return {ends[0], ends[1]};
+}
+
+}  // namespace
+
+CASE(epoll_own_write_beside_bytes) {
+    told_beside_bytes(p, "writes", own_pipe, [](int fd) {
+        if (::write(fd, "x", 1) != 1)
+            ::close(fd);
+    });
+}
+
+CASE(epoll_own_pages_beside_bytes) {
+    told_beside_bytes(p, "vmsplices", own_pipe, [](int fd) {
+        char byte = 'x';
+        const iovec part{&byte, 1};
+        if (::vmsplice(fd, &part, 1, 0) != 1)
+            ::close(fd);
+    });
+}
+
+CASE(epoll_own_signal_beside_bytes) {
+    told_beside_bytes(
+        p, "signals",
+        []() -> Ordinary {
+            sigset_t mask;
+            sigemptyset(&mask);
+            sigaddset(&mask, SIGUSR2);
+            ::pthread_sigmask(SIG_BLOCK, &mask, nullptr);
+            return {::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC), -1};
+        },
+        [](int) { ::pthread_kill(::pthread_self(), SIGUSR2); });
+}
+
+CASE(epoll_own_changes_beside_bytes) {
+    // The same for calls that change a pipe or a connection on the kernel's lane.
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    const auto tells = [&](int fd, uint32_t events, const std::function<void()>& change) {
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        epoll_event of_the_stream = waits_for(p.b.fd());
+        epoll_event of_the_other = waits_for(fd);
+        of_the_other.events = events;
+        ::epoll_ctl(set, EPOLL_CTL_ADD, p.b.fd(), &of_the_stream);
+        ::epoll_ctl(set, EPOLL_CTL_ADD, fd, &of_the_other);
+        std::array<epoll_event, 4> found{};
+        for (int quiet = 0; quiet < 3; ++quiet)
+            ::epoll_wait(set, found.data(), found.size(), 1000);
+        change();
+        const int told = ::epoll_wait(set, found.data(), found.size(), 1000);
+        ::close(set);
+        return told;
+    };
+    constexpr int kRounds = 50;
+    p.b.call("a pipe that grows", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            const std::array<char, 4096> page{};
+            while (::write(pipe.other, page.data(), page.size()) > 0) {
+            }
+            told += tells(pipe.other, EPOLLOUT, [&] { ::fcntl(pipe.other, F_SETPIPE_SZ, 1 << 17); });
+            ::close(pipe.fd);
+            ::close(pipe.other);
+        }
+        return told;
+    });
+    p.b.call("stdio that writes at its end", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            FILE* const file = ::fdopen(pipe.other, "w");
+            std::fputc('x', file);
+            told += tells(pipe.fd, EPOLLIN, [&] { std::fflush(file); });
+            std::fclose(file);
+            ::close(pipe.fd);
+        }
+        return told;
+    });
+    p.b.call("a range that is closed", [&] {
+        long told = 0;
+        for (int i = 0; i < kRounds; ++i) {
+            const Ordinary pipe = own_pipe();
+            const auto other = static_cast<unsigned>(pipe.other);
+            told += tells(pipe.fd, EPOLLIN, [&] { ::close_range(other, other, 0); });
+            ::close(pipe.fd);
+        }
+        return told;
+    });
+}
+
+CASE(epoll_most_one_of_two_that_stay) {
+    // Nothing is taken away, and neither keeps the other from being told.
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    p.b.call("waits for one event each, half of them of the stream", [&]() -> long {
+        const Ordinary pipe = own_pipe();
+        const int set = ::epoll_create1(EPOLL_CLOEXEC);
+        for (const int fd : {p.b.fd(), pipe.fd}) {
+            epoll_event event = waits_for(fd);
+            if (::epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+                return -1;
+        }
+        if (::write(pipe.other, "x", 1) != 1)
+            return -1;
+        long of_the_stream = 0;
+        for (int i = 0; i < 100; ++i) {
+            epoll_event event{};
+            if (::epoll_wait(set, &event, 1, 1000) != 1)
+                return -1;
+            of_the_stream += event.data.fd == p.b.fd() ? 1 : 0;
+        }
+        for (const int fd : {set, pipe.fd, pipe.other})
+            ::close(fd);
+        return of_the_stream;
+    });
+}
+
+CASE_THAT(epoll_end_beside_bytes, kOneProcess) {
+    // The end comes over the kernel's connection and the bytes do not: one wait tells of both.
+    Pair other(p.script, p.setup, p.lane);
+    other.establish();
+    other.b.rename("other");
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.add(other.b, EPOLLIN | EPOLLRDHUP);
+    p.a.send("unread");
+    p.b.await_bytes(6);
+    set.wait();
+    set.wait();
+    other.a.close();
+    other.b.quietly("its state", [&](Outcome&) {
+        // poll would tell more than that the end is there.
+        tcp_info info{};
+        do {
+            socklen_t size = sizeof info;
+            ::getsockopt(other.b.fd(), IPPROTO_TCP, TCP_INFO, &info, &size);
+        } while (info.tcpi_state == kEstablished);
     });
     set.wait();
 }
