@@ -134,16 +134,21 @@ bool runs_out(const void* buffer, size_t size) {
     return size > kMostBytes && (size > SSIZE_MAX || reinterpret_cast<uintptr_t>(buffer) + size > SSIZE_MAX);
 }
 
+/// MSG_CMSG_COMPAT, a flag between the kernel and itself: the calls with a message refuse it before they look
+/// at anything, to the others it means nothing. (Which of its calls the kernel is asked with is our affair.)
+constexpr int kForeign = static_cast<int>(0x80000000U);
+bool is_foreign(int flags) { return (flags & kForeign) != 0; }
+
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
     const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
     Buffers to(&part, 1);
     return returned<ssize_t>(
-        receive(stream, fd, (flags & MSG_TRUNC) != 0 ? nullptr : &to, part.iov_len, flags));
+        receive(stream, fd, (flags & MSG_TRUNC) != 0 ? nullptr : &to, part.iov_len, flags & ~kForeign));
 }
 
 ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int flags) {
     const iovec part{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes};
-    return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags));
+    return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags & ~kForeign));
 }
 
 }  // namespace
@@ -352,9 +357,6 @@ namespace {
     if (Buffers(&part, 1).copy_out(control, header->cmsg_len))
         told.msg_controllen = room < sizeof control ? room : sizeof control;
 }
-
-/// A flag between the kernel and itself, which these four calls refuse before they look at anything.
-bool is_foreign(int flags) { return (static_cast<unsigned>(flags) & 0x80000000U) != 0; }  // MSG_CMSG_COMPAT
 
 ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
     if (is_foreign(flags)) [[unlikely]]
