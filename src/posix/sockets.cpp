@@ -337,24 +337,29 @@ bool is_for_kernel(int level, int name) {
 
 namespace {
 
-/// Whether setting one of them can change anything: not to the value that it has, nor where the kernel
-/// refuses it, which a socket that nobody knows is asked to find out.
+/// What a number among the options says; the filters are none.
+bool number_of(int fd, int level, int name, int& value) {
+    socklen_t length = sizeof value;
+    return (level != SOL_SOCKET || (name != SO_ATTACH_FILTER && name != SO_ATTACH_BPF)) &&
+           sys::getsockopt(fd, level, name, &value, &length) == 0 && length == sizeof value;
+}
+
+/// Whether setting one of them can change anything: not where the kernel refuses it, nor to the value that it
+/// has. A socket that nobody knows is asked, so that what the program passed is the kernel's to read.
 bool would_change(int fd, int level, int name, const void* value, socklen_t size) {
     if (setups_forbidden())
         return true;
-    int wanted = 0;
-    int now = 0;
-    socklen_t length = sizeof now;
-    const iovec part{const_cast<void*>(value), sizeof wanted};
-    if (size == sizeof wanted && Buffers(&part, 1).copy_in(&wanted, sizeof wanted) &&
-        sys::getsockopt(fd, level, name, &now, &length) == 0 && length == sizeof now && now == wanted)
-        return false;
     const int unknown = sys::socket(family_of(fd), SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (unknown < 0)
         return true;
     const int result = sys::setsockopt(unknown, level, name, value, size);
+    int wanted = 0;
+    int now = 0;
+    const bool changes = result >= 0 ? !number_of(unknown, level, name, wanted) ||
+                                           !number_of(fd, level, name, now) || wanted != now
+                                     : result == -ENOTCONN;  // what wants a connection
     sys::close(unknown);
-    return result >= 0 || result == -ENOTCONN;  // what wants a connection
+    return changes;
 }
 
 }  // namespace
