@@ -70,8 +70,8 @@ public:
         });
         std::string all;
         for (const Mistake& mistake : mistakes_)
-            all += fmt::format("{}{}:{}:{}: {}", all.empty() ? "" : "\n", file_, mistake.line, mistake.column,
-                               mistake.text);
+            all += fmt::format("{}{}:{}:{}: {}", all.empty() ? "" : "\nloopfast: ", file_, mistake.line,
+                               mistake.column, mistake.text);
         throw Failure(kUsage, all);
     }
 
@@ -332,6 +332,57 @@ bool is_spin(std::string_view text) {
 bool is_threshold(std::string_view text) {
     return !text.empty() && text.size() <= 18 &&
            std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+namespace {
+
+bool all_of(std::string_view text, std::string_view allowed) {
+    return !text.empty() && text.find_first_not_of(allowed) == std::string_view::npos;
+}
+
+bool is_number(std::string_view text, uint64_t most) {
+    return is_threshold(text) && std::stoull(std::string(text)) <= most;
+}
+
+/// 4/HEX/BITS or 6/HEX/BITS.
+bool is_address(std::string_view text) {
+    const bool v4 = text.substr(0, 2) == "4/";
+    const size_t digits = v4 ? 8 : 32;
+    if ((!v4 && text.substr(0, 2) != "6/") || text.size() < digits + 4 || text[digits + 2] != '/')
+        return false;
+    return all_of(text.substr(2, digits), "0123456789abcdef") &&
+           is_number(text.substr(digits + 3), v4 ? 32 : 128);
+}
+
+/// As parse_rule() in policy/policy.cpp has it.
+bool is_rule(std::string_view text) {
+    std::vector<std::string_view> fields;
+    for (size_t begin = 0; begin <= text.size();) {
+        const size_t end = std::min(text.find(':', begin), text.size());
+        fields.push_back(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    if (fields.size() < 5 || fields.size() > 7)
+        return false;
+    fields.resize(7, "*");
+    return !fields[0].empty() && (fields[1] == "*" || is_number(fields[1], 65535)) &&
+           (fields[2] == "on" || fields[2] == "off" || fields[2] == "-") &&
+           (fields[3] == "-" || is_spin(fields[3])) && (fields[4] == "-" || is_threshold(fields[4])) &&
+           (fields[5] == "*" || is_number(fields[5], UINT32_MAX)) &&
+           (fields[6] == "*" || is_address(fields[6]));
+}
+
+}  // namespace
+
+std::string wrong_rule(std::string_view text) {
+    for (size_t begin = 0; begin < text.size();) {
+        const size_t end = std::min(text.find(';', begin), text.size());
+        const std::string_view rule = text.substr(begin, end - begin);
+        if (!is_rule(rule))
+            return rule.empty() ? ";" : std::string(rule);
+        begin = end + 1;
+    }
+    return "";
 }
 
 }  // namespace loopfast::cli

@@ -42,7 +42,7 @@ struct Config {
 };
 
 /// Reads a configuration. Throws Failure(kUsage) whose text has a line for each mistake:
-/// "FILE:LINE:COLUMN: what was found; what was expected".
+/// "FILE:LINE:COLUMN: what was found; what was expected", all but the first with the command's name in front.
 Config parse_config(std::string_view text, const std::string& file);
 Config read_config(const std::string& file);
 
@@ -57,9 +57,12 @@ std::string default_config_file();
 /// Whether LOOPFAST_SPIN and LOOPFAST_THRESHOLD take this.
 bool is_spin(std::string_view text);
 bool is_threshold(std::string_view text);
+/// The first of the rules in `text` that LOOPFAST_RULES does not take; empty when it takes all of them. (The
+/// library passes over such rules: it has nobody to complain to.)
+std::string wrong_rule(std::string_view text);
 
 /// How messages describe these values.
 inline constexpr const char* kSpinExpected = "\"off\", \"auto\" or a number of microseconds up to 1000000";
-inline constexpr const char* kThresholdExpected = "a number of bytes, 0 or more";
+inline constexpr const char* kThresholdExpected = "a number of bytes, 0 to 999999999999999999";
 
 }  // namespace loopfast::cli

@@ -73,6 +73,7 @@ public:
         versions();
         // What is the process's own is looked at before we go where it lives.
         limits();
+        addresses();
         seccomp();
         processors();
         configuration();
@@ -162,6 +163,21 @@ private:
                  "open {} descriptors instead of {}",
                  text, base / 4, files.rlim_cur - base / 4, files.rlim_cur),
              advice);
+    }
+
+    /// What the library maps is hardly memory, but it is addresses.
+    void addresses() {
+        rlimit space{};
+        if (prlimit(options_.pid.value_or(0), RLIMIT_AS, nullptr, &space) != 0)
+            return note("address space", fmt::format("the limit cannot be read: {}", strerror(errno)), "");
+        if (space.rlim_cur == RLIM_INFINITY)
+            return good("address space", "not limited");
+        note("address space",
+             fmt::format(
+                 "limited to {} MiB: the library takes 50 MiB of it once and 8 MiB for each end of a fused "
+                 "connection, and keeps them; so much less is left to the program",
+                 space.rlim_cur >> 20),
+             "Raise the limit (ulimit -v, LimitAS=), or keep a program out that needs all of it.");
     }
 
     /// Whether the process may raise its hard limits, as the library then does: CAP_SYS_RESOURCE in the first

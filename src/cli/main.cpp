@@ -121,6 +121,46 @@ bool has_subcommand(const CLI::App& app, const std::string& name) {
     return !all.empty();
 }
 
+/// A mistake on the command line in words of ours: CLI11's name no value that is missing, and lead to a
+/// --help that does not have the option.
+std::string in_our_words(const CLI::App& app, const CLI::ParseError& error) {
+    const auto named = app.get_subcommands();
+    const CLI::App& where = named.empty() ? app : *named.front();
+    const auto code = static_cast<CLI::ExitCodes>(error.get_exit_code());
+    std::string text = error.what();
+    if (code == CLI::ExitCodes::ArgumentMismatch) {
+        const std::string name = text.substr(0, text.find(':'));
+        if (const CLI::Option* const option = where.get_option_no_throw(name); option != nullptr)
+            text = option->count() > 1 ? fmt::format("{} is given more than once", name)
+                                       : fmt::format("{} needs a value: {}", name, option->get_type_name());
+    } else if (code == CLI::ExitCodes::ExtrasError) {
+        const size_t colon = text.find(": ");
+        const std::string words = colon == std::string::npos ? text : text.substr(colon + 2);
+        const std::string word = words.substr(0, words.find(' '));
+        std::vector<std::string> known;
+        for (const CLI::Option* const option : where.get_options())
+            known.push_back(option->get_name());
+        text = word[0] == '-' ? fmt::format("unknown option '{}'{}", word, did_you_mean(word, known))
+                              : fmt::format("'{}' is not expected there", word);
+    }
+    return fmt::format("{}\nSee `loopfast {}--help`.", text, named.empty() ? "" : where.get_name() + " ");
+}
+
+/// `loopfast help`, `loopfast help COMMAND`: what one types first.
+std::vector<std::string> without_help_command(std::vector<std::string> words) {
+    if (words.size() > 1 && words[1] == "help") {
+        words.erase(words.begin() + 1);
+        words.resize(std::min<size_t>(words.size(), 2));
+        words.emplace_back("--help");
+    }
+    return words;
+}
+
+void check_process(const std::optional<pid_t>& pid) {
+    if (pid && *pid <= 0)
+        throw Failure(kUsage, fmt::format("--pid is \"{}\"; expected the number of a process", *pid));
+}
+
 int main_(int argc, char** argv) {
     CLI::App app{"loopfast: TCP between programs on one host, through shared memory"};
     app.name("loopfast");
@@ -156,13 +196,13 @@ int main_(int argc, char** argv) {
     add_worker(app, "demo-server", worker_options, lane);
     add_worker(app, "demo-client", worker_options, lane);
 
+    std::vector<std::string> words = without_help_command({argv, argv + argc});
     // A mistyped subcommand: CLI11 would only say that one is required.
-    if (argc > 1 && argv[1][0] != '-' && !has_subcommand(app, argv[1]))
-        throw Failure(kUsage, fmt::format("unknown command '{}'{}\nSee `loopfast --help`.", argv[1],
-                                          did_you_mean(argv[1], {"run", "status", "doctor", "guard", "demo",
-                                                                 "completion"})));
-    std::vector<std::string> words(argv, argv + argc);
-    if (argc > 1 && words[1] == "run") {
+    if (words.size() > 1 && words[1][0] != '-' && !has_subcommand(app, words[1]))
+        throw Failure(kUsage, fmt::format("unknown command '{}'{}\nSee `loopfast --help`.", words[1],
+                                          did_you_mean(words[1], {"run", "status", "doctor", "guard", "demo",
+                                                                  "completion", "help"})));
+    if (words.size() > 1 && words[1] == "run") {
         const size_t begin = program_begin(*app.get_subcommand("run"), words);
         const size_t first = begin < words.size() && words[begin] == "--" ? begin + 1 : begin;
         run_options.command.assign(words.begin() + static_cast<long>(std::min(first, words.size())),
@@ -176,8 +216,10 @@ int main_(int argc, char** argv) {
     } catch (const CLI::Success& asked) {
         return app.exit(asked);
     } catch (const CLI::ParseError& error) {
-        throw Failure(kUsage, fmt::format("{}\nSee `loopfast --help`.", error.what()));
+        throw Failure(kUsage, in_our_words(app, error));
     }
+    check_process(status_options.pid);
+    check_process(doctor_options.pid);
 
     if (app.got_subcommand("run")) {
         if (run_options.command.empty())

@@ -1,6 +1,7 @@
 // See run.h.
 #include "cli/run.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,6 +28,22 @@ std::string absolute(const std::string& path) {
 std::string variable(const char* name) {
     const char* value = getenv(name);
     return value != nullptr ? value : "";
+}
+
+constexpr const char* kLogExpected = "a file that can be written to, or \"stderr\"";
+
+/// The library opens it in a process that has nobody to complain to.
+void check_log(const Environment& environment, const RunOptions& options) {
+    for (const auto& [name, value] : environment) {
+        if (name != "LOOPFAST_LOG" || value == "stderr")
+            continue;
+        const int fd = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (fd < 0)
+            throw Failure(kUsage,
+                          fmt::format("{} is \"{}\": {}; expected {}", options.log ? "--log" : "LOOPFAST_LOG",
+                                      value, strerror(errno), kLogExpected));
+        close(fd);
+    }
 }
 
 /// LD_PRELOAD with us in front; once, also where one `loopfast run` starts another.
@@ -66,6 +83,15 @@ Environment make_environment(const RunOptions& options, const std::string& libra
     const auto decided = [](const std::optional<std::string>& option, const char* name) {
         return option ? *option : variable(name);
     };
+    // `--spin "$UNSET"`: who writes an option means something by it.
+    const auto filled = [](const std::optional<std::string>& option, const char* name, const char* expected) {
+        if (option && option->empty())
+            throw Failure(kUsage, fmt::format("{} is \"\"; expected {}", name, expected));
+    };
+    filled(options.spin, "--spin", kSpinExpected);
+    filled(options.threshold, "--threshold", kThresholdExpected);
+    filled(options.log, "--log", kLogExpected);
+    filled(options.config, "--config", "the path of a configuration file");
     const std::string spin = decided(options.spin, "LOOPFAST_SPIN");
     const std::string threshold = decided(options.threshold, "LOOPFAST_THRESHOLD");
     const std::string log = decided(options.log, "LOOPFAST_LOG");
@@ -82,6 +108,17 @@ Environment make_environment(const RunOptions& options, const std::string& libra
     if (!assume.empty() && assume != "fuse" && assume != "strict")
         throw Failure(kUsage,
                       fmt::format("LOOPFAST_ASSUME is \"{}\"; expected \"fuse\" or \"strict\"", assume));
+
+    const std::string rings = variable("LOOPFAST_IO_URING");
+    if (!rings.empty() && rings != "allow")
+        throw Failure(kUsage,
+                      fmt::format("LOOPFAST_IO_URING is \"{}\"; expected \"allow\" or nothing", rings));
+    if (const std::string wrong = wrong_rule(variable("LOOPFAST_RULES")); !wrong.empty())
+        throw Failure(kUsage,
+                      fmt::format("LOOPFAST_RULES has the rule \"{}\"; expected "
+                                  "PROGRAM:PORT:LANE:SPIN:THRESHOLD[:USER[:ADDRESS]], as `loopfast run "
+                                  "--explain` shows it",
+                                  wrong));
 
     Environment environment{{"LD_PRELOAD", preload_list(library)}, {"LOOPFAST", "on"}};
     if (!spin.empty())
@@ -124,6 +161,10 @@ int run(const RunOptions& options) {
                                       "Start it without loopfast, or with --force to start it all the same.",
                                       path, reason));
     }
+    check_log(environment, options);
+    if (variable("LOOPFAST") == "off" || variable("LOOPFAST") == "0")
+        fmt::print(stderr, "loopfast: LOOPFAST={} in the environment gives way to `loopfast run`\n",
+                   variable("LOOPFAST"));
     for (const auto& [name, value] : environment)
         setenv(name.c_str(), value.c_str(), 1);
     std::vector<char*> arguments;

@@ -95,7 +95,9 @@ LOOPFAST_PUBLIC int loopfast_reason(int fd) {
             return returned<int>(result);
         if (value != IPPROTO_TCP)
             return LOOPFAST_REASON_NOT_TCP;
-        return setups_forbidden() ? LOOPFAST_REASON_RESTRICTED : LOOPFAST_REASON_POLICY;
+        if (setups_forbidden())
+            return LOOPFAST_REASON_RESTRICTED;
+        return lacked_room() && any_opted_in() ? LOOPFAST_REASON_LIMIT : LOOPFAST_REASON_POLICY;
     }
     return static_cast<int>(stream->shared->reason.load(std::memory_order_relaxed));
 }

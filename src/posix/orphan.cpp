@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "base/hidden.h"
@@ -44,6 +45,26 @@ private:
     Action before_;
 };
 
+/// A process that adopts its descendants' orphans would be told of ours. While this lives it adopts none.
+class NoAdoption {
+public:
+    NoAdoption() {
+        int adopts = 0;
+        adopts_ = sys::call(SYS_prctl, PR_GET_CHILD_SUBREAPER, sys::word(&adopts)) == 0 && adopts != 0;
+        if (adopts_)
+            sys::call(SYS_prctl, PR_SET_CHILD_SUBREAPER, 0);
+    }
+    ~NoAdoption() {
+        if (adopts_)
+            sys::call(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+    }
+    NoAdoption(const NoAdoption&) = delete;
+    NoAdoption& operator=(const NoAdoption&) = delete;
+
+private:
+    bool adopts_;
+};
+
 /// Bytes depend on it; who is out of processes or memory for a moment tries again.
 pid_t insist_on(pid_t (*fork)()) {
     constexpr int kAttempts = 20;
@@ -71,6 +92,7 @@ bool start_orphan(pid_t (*fork)(), void (*prepare)(void*), void (*run)(void*), v
             sys::call(SYS_exit_group, orphan >= 0 ? 0 : 1);
     }
     int status = 1;
+    const NoAdoption none;  // until the process in between has ended
     if (middle > 0)
         while (sys::call(SYS_wait4, middle, sys::word(&status), 0, 0) == -EINTR) {
         }

@@ -37,6 +37,8 @@ void socket_made(int fd, int family, int type, int protocol);
 void accepted(int listener, int fd, int family);
 /// After connect() succeeded or is under way.
 void connecting(int fd, const sockaddr* address, socklen_t size);
+/// After a send with MSG_FASTOPEN, which connects as well; `sent` is what it returned. Leaves errno as it is.
+void begun_by_sending(Stream& stream, int fd, ssize_t sent);
 
 /// The descriptor goes where the library does not follow (another program, another process, stdio): from here
 /// on its bytes take the kernel lane, those that lie unread in the ring included.

@@ -95,6 +95,16 @@ void connecting(int fd, const sockaddr* address, socklen_t size) {
     begin(*stream, fd, Role::kConnector, stream->shared->opted_in.load(std::memory_order_relaxed) != 0);
 }
 
+void begun_by_sending(Stream& stream, int fd, ssize_t sent) {
+    const int error = errno;
+    if (stream.state() != State::kIdle || (sent < 0 && error != EINPROGRESS && error != EINTR))
+        return;
+    if (sent > 0)
+        stream.shared->kernel_out.fetch_add(static_cast<uint64_t>(sent), std::memory_order_relaxed);
+    begin(stream, fd, Role::kConnector, stream.shared->opted_in.load(std::memory_order_relaxed) != 0);
+    errno = error;
+}
+
 LOOPFAST_PUBLIC int socket(int family, int type, int protocol) noexcept {
     const int fd = sys::socket(family, type, protocol);
     if (fd < 0)
@@ -268,9 +278,10 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
 
 /// The kernel's counts, and what went through the rings.
 void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
-    // Harmless: numbers for the program to read, about its own connection.
-    const uint64_t out = stream.out().producer.head.load(std::memory_order_relaxed).harmless();
-    const uint64_t in = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const Watching watching(stream);
+    if (!watching.alive())
+        return;  // never on the ring, or closed under us
+    const Carried ring = carried_by_ring(stream);
     const auto add = [&](size_t offset, uint64_t bytes) {
         uint64_t count;
         if (offset + sizeof count > size)
@@ -279,7 +290,7 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
         count += bytes;
         memcpy(static_cast<char*>(value) + offset, &count, sizeof count);
     };
-    const uint64_t unsent = bytes_unsent(stream);
+    const uint64_t unsent = stream.fused() ? bytes_unsent(stream) : 0;
     if (offsetof(tcp_info, tcpi_notsent_bytes) + sizeof(uint32_t) <= size) {
         auto* const told = static_cast<char*>(value) + offsetof(tcp_info, tcpi_notsent_bytes);
         uint32_t count;
@@ -287,9 +298,9 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
         count += static_cast<uint32_t>(unsent);
         memcpy(told, &count, sizeof count);
     }
-    add(offsetof(tcp_info, tcpi_bytes_acked), out - unsent);
-    add(offsetof(tcp_info, tcpi_bytes_sent), out - unsent);
-    add(offsetof(tcp_info, tcpi_bytes_received), in);
+    add(offsetof(tcp_info, tcpi_bytes_acked), ring.sent);
+    add(offsetof(tcp_info, tcpi_bytes_sent), ring.sent);
+    add(offsetof(tcp_info, tcpi_bytes_received), ring.received);
 }
 
 }  // namespace
@@ -324,11 +335,41 @@ bool is_for_kernel(int level, int name) {
 
 }  // namespace
 
+namespace {
+
+/// What a number among the options says; the filters are none.
+bool number_of(int fd, int level, int name, int& value) {
+    socklen_t length = sizeof value;
+    return (level != SOL_SOCKET || (name != SO_ATTACH_FILTER && name != SO_ATTACH_BPF)) &&
+           sys::getsockopt(fd, level, name, &value, &length) == 0 && length == sizeof value;
+}
+
+/// Whether setting one of them can change anything: not where the kernel refuses it, nor to the value that it
+/// has. A socket that nobody knows is asked, so that what the program passed is the kernel's to read.
+bool would_change(int fd, int level, int name, const void* value, socklen_t size) {
+    if (setups_forbidden())
+        return true;
+    const int unknown = sys::socket(family_of(fd), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (unknown < 0)
+        return true;
+    const int result = sys::setsockopt(unknown, level, name, value, size);
+    int wanted = 0;
+    int now = 0;
+    const bool changes = result >= 0 ? !number_of(unknown, level, name, wanted) ||
+                                           !number_of(fd, level, name, now) || wanted != now
+                                     : result == -ENOTCONN;  // what wants a connection
+    sys::close(unknown);
+    return changes;
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, socklen_t size) noexcept {
     Stream* const stream = find_stream(fd);
     if (stream != nullptr && belongs_to_sign(level, name)) [[unlikely]]
         keep_options_private(*stream);
-    if (stream != nullptr && is_for_kernel(level, name)) [[unlikely]] {
+    if (stream != nullptr && is_for_kernel(level, name) && would_change(fd, level, name, value, size))
+        [[unlikely]] {
         if (level == SOL_SOCKET && (name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF)) {
             note_socket_filter(*stream);
             part_with(*stream, fd, Reason::kFilter);
@@ -363,7 +404,7 @@ LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen
             keep_options_private(*stream);
     const int result = real::getsockopt(fd, level, name, value, size);
     if (result == 0 && level == SOL_TCP && name == TCP_INFO)
-        if (Stream* const stream = fused_stream_of(find_stream(fd)))
+        if (Stream* const stream = find_stream(fd))
             correct_tcp_info(*stream, value, *size);
     if (result == 0 && level == SOL_SOCKET && name == SO_ERROR)
         if (Stream* const stream = fused_stream_of(find_stream(fd)))

@@ -110,8 +110,10 @@ constexpr int kKernelSendFlags = MSG_OOB | MSG_FASTOPEN | MSG_ZEROCOPY;
     return flags & kKernelSendFlags & (copies ? ~MSG_ZEROCOPY : ~0);
 }
 
-/// A call with such a flag. What is sent comes after what is in the ring: the stream leaves it first.
-template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int leaving, Call call) {
+/// A call with the flags `asked`. What is sent comes after what is in the ring: the stream leaves it first,
+/// but for MSG_FASTOPEN, which a connection refuses and which begins one that is not there yet.
+template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int fd, int asked, Call call) {
+    const int leaving = asked & ~MSG_FASTOPEN;
     if (leaving != 0)
         leave_ring(stream, fd);
     // It cannot leave yet. This is an error that such a send may have; the program then sends with a copy.
@@ -119,6 +121,8 @@ template <typename Call> [[gnu::noinline]] ssize_t by_kernel(Stream& stream, int
         return returned<ssize_t>(-ENOBUFS);
     note_own_call();
     const ssize_t result = call();
+    if ((asked & MSG_FASTOPEN) != 0)
+        begun_by_sending(stream, fd, result);
     if (result < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ETIMEDOUT))
         stream.shared->send_to_kernel.store(1, std::memory_order_relaxed);  // said now, and only once
     forget_kernel_readiness(stream);
@@ -131,16 +135,21 @@ bool runs_out(const void* buffer, size_t size) {
     return size > kMostBytes && (size > SSIZE_MAX || reinterpret_cast<uintptr_t>(buffer) + size > SSIZE_MAX);
 }
 
+/// MSG_CMSG_COMPAT, a flag between the kernel and itself: the calls with a message refuse it before they look
+/// at anything, to the others it means nothing. (Which of its calls the kernel is asked with is our affair.)
+constexpr int kForeign = static_cast<int>(0x80000000U);
+bool is_foreign(int flags) { return (flags & kForeign) != 0; }
+
 ssize_t receive_one(Stream& stream, int fd, void* buffer, size_t size, int flags) {
     const iovec part{buffer, size < kMostBytes ? size : kMostBytes};
     Buffers to(&part, 1);
     return returned<ssize_t>(
-        receive(stream, fd, (flags & MSG_TRUNC) != 0 ? nullptr : &to, part.iov_len, flags));
+        receive(stream, fd, (flags & MSG_TRUNC) != 0 ? nullptr : &to, part.iov_len, flags & ~kForeign));
 }
 
 ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int flags) {
     const iovec part{const_cast<void*>(buffer), size < kMostBytes ? size : kMostBytes};
-    return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags));
+    return returned<ssize_t>(send(stream, fd, Buffers(&part, 1), part.iov_len, flags & ~kForeign));
 }
 
 }  // namespace
@@ -168,7 +177,7 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
     static __attribute__((noinline)) ssize_t name##_on_stream(Stream& stream, LOOPFAST_UNPACK parameters) { \
         if (((flags)&kKernelSendFlags) != 0) [[unlikely]]                                                   \
             if (const int asked = heeded(fd, flags); asked != 0)                                            \
-                return by_kernel(stream, fd, asked & ~MSG_FASTOPEN, [&] { return real::name arguments; });  \
+                return by_kernel(stream, fd, asked, [&] { return real::name arguments; });                  \
         if (!stream.fused()) {                                                                              \
             bool moved;                                                                                     \
             const ssize_t result =                                                                          \
@@ -351,6 +360,8 @@ namespace {
 }
 
 ssize_t recvmsg_stream(Stream& stream, int fd, msghdr* message, int flags) {
+    if (is_foreign(flags)) [[unlikely]]
+        return returned<ssize_t>(-EINVAL);
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
     if (message->msg_name != nullptr && message->msg_namelen > INT_MAX)
@@ -385,6 +396,8 @@ long judge_control(int fd, const msghdr& message) {
 }
 
 ssize_t sendmsg_stream(Stream& stream, int fd, const msghdr* message, int flags) {
+    if (is_foreign(flags)) [[unlikely]]
+        return returned<ssize_t>(-EINVAL);
     if (!readable(message, sizeof *message))
         return returned<ssize_t>(-EFAULT);
     if (message->msg_name != nullptr) [[unlikely]] {
@@ -478,12 +491,45 @@ long error_first(Stream& stream, int fd) {
                : 0;
 }
 
+/// After the first message: an error that waits for later calls, with nothing to be received before it.
+bool error_is_due(Stream& stream, int fd) {
+    return stream.fused() && bytes_waiting(stream, fd) == 0 &&
+           (kernel_readiness(stream, fd, Freshness::kRecent) & POLLERR) != 0;
+}
+
+/// An error after the first message is kept for later calls. Only a call of this kind makes the kernel keep
+/// one: it gets a message that succeeds, without taking anything, and one that fails in the same way. For
+/// that there has to be something on the kernel lane.
+[[gnu::noinline]] void keep_error(Stream& stream, int fd, int error) {
+    if (error != EFAULT && error != EMSGSIZE && error != EINVAL)
+        return;
+    leave_ring(stream, fd);
+    char byte;
+    iovec good{&byte, 1};
+    iovec bad{reinterpret_cast<void*>(1), 1};
+    mmsghdr messages[2]{};
+    messages[0].msg_hdr.msg_iov = &good;
+    messages[0].msg_hdr.msg_iovlen = 1;
+    msghdr& failing = messages[1].msg_hdr;
+    failing.msg_iov = &bad;
+    failing.msg_iovlen = error == EMSGSIZE ? IOV_MAX + 1 : 1;
+    if (error == EINVAL) {
+        failing.msg_name = &byte;
+        failing.msg_namelen = ~0U;
+    }
+    sys::call(SYS_recvmmsg, fd, sys::word(messages), 2, MSG_PEEK | MSG_DONTWAIT, 0);
+    forget_kernel_readiness(stream);
+    errno = error;
+}
+
 }  // namespace
 
 LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout) {
     Stream* const stream = find_stream(fd);
     if (stream == nullptr)
         return real::recvmmsg(fd, messages, count, flags, timeout);
+    if (is_foreign(flags)) [[unlikely]]
+        return returned<int>(-EINVAL);
     if (!readable(timeout, timeout != nullptr ? sizeof *timeout : 0))
         return returned<int>(-EFAULT);
     if (timeout != nullptr &&
@@ -497,11 +543,16 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
         timeout == nullptr ? kForever : deadline_after(timeout->tv_sec * 1'000'000'000LL + timeout->tv_nsec);
     unsigned done = 0;
     while (done < count) {
+        if (done > 0 && error_is_due(*stream, fd)) [[unlikely]]
+            break;
         const ssize_t result = readable(&messages[done], sizeof messages[done])
                                    ? recvmsg(fd, &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
                                    : returned<ssize_t>(-EFAULT);
-        if (result < 0)
+        if (result < 0) {
+            if (done > 0)
+                keep_error(*stream, fd, errno);
             return done > 0 ? static_cast<int>(done) : -1;
+        }
         if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
             return done > 0 ? static_cast<int>(done) : returned<int>(-EFAULT);
         ++done;
@@ -525,6 +576,8 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                 leave_for_control(fd, &messages[i].msg_hdr);
         return real::sendmmsg(fd, messages, count, flags);
     }
+    if (is_foreign(flags)) [[unlikely]]
+        return returned<int>(-EINVAL);
     unsigned done = 0;
     for (; done < count && done < IOV_MAX; ++done) {
         const ssize_t result = readable(&messages[done], sizeof messages[done])

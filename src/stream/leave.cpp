@@ -99,6 +99,11 @@ bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
 bool take_back(Stream& stream, int fd) {
     if (stream.writer().in_flight(true) == 0)
         return true;
+    // From here on we move the peer's tail ourselves, and the kernel counts what lies beyond it.
+    auto& carried = stream.shared->carried_out;
+    if (carried.load(std::memory_order_relaxed) == 0)
+        carried.store(stream.out().consumer.tail.load(std::memory_order_relaxed).harmless() + 1,
+                      std::memory_order_relaxed);
     // Not on the stack, which may be a signal handler's. Where there is no memory: later.
     void* const chunk =
         sys::mmap(nullptr, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -169,6 +174,9 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
         peer_first = peer_left || !first_to_turn_away(stream.out(), kProducerDone);
     if (peer_first && !take_back(stream, fd))
         return false;
+    // Before our name is there: the peer moves our tail from then on.
+    shared.carried_in.store(stream.in().consumer.tail.load(std::memory_order_relaxed).harmless() + 1,
+                            std::memory_order_relaxed);
     const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
     if (stream.reader().available() != 0 && (!ours || ended_without_a_word(stream, fd))) {
         // The peer turned away first, or died, and what it left here only we can read. What we send from now
@@ -176,6 +184,7 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
         // end.
         if (stream.out_in_ring() && !peer_first)
             shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
+        shared.carried_in.store(0, std::memory_order_relaxed);
         return false;
     }
     refuse(stream, reason);

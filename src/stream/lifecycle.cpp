@@ -95,6 +95,7 @@ void disconnected(Stream& stream) {
         if (stream.segment)
             stream.our_words().closing.store(kClosingBoth, std::memory_order_release);  // as in prepare_close
         refuse(stream, Reason::kOption);
+        shared.begun_anew.store(1, std::memory_order_relaxed);
         shared.shut_for_reading.store(0, std::memory_order_relaxed);
         shared.send_to_kernel.store(0, std::memory_order_relaxed);
     }

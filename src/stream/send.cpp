@@ -161,6 +161,19 @@ uint64_t bytes_unsent(const Stream& stream) {
     return used <= theirs || used > stream.segment.capacity ? 0 : used - theirs;
 }
 
+Carried carried_by_ring(const Stream& stream) {
+    const SharedHalf& shared = *stream.shared;
+    if (!stream.segment || shared.begun_anew.load(std::memory_order_relaxed) != 0)
+        return {};
+    const uint64_t out = shared.carried_out.load(std::memory_order_relaxed);
+    const uint64_t in = shared.carried_in.load(std::memory_order_relaxed);
+    // Harmless: numbers for the program to read, about its own connection.
+    return {out != 0 ? out - 1
+                     : stream.out().producer.head.load(std::memory_order_relaxed).harmless() -
+                           bytes_unsent(stream),
+            in != 0 ? in - 1 : stream.in().producer.head.load(std::memory_order_relaxed).harmless()};
+}
+
 namespace {
 
 long kernel_send(int fd, const Buffers& from, size_t size, int flags) {

@@ -87,6 +87,10 @@ struct alignas(64) SharedHalf {
     std::atomic<uint32_t> more_holders;      ///< those that did not fit above: never forgotten
     std::atomic<uint32_t> role;              ///< enum Role
     std::atomic<uint32_t> objection;         ///< what forbade the fast path: a number for objection_text()
+    // What the ring had carried when its bytes were given back to the kernel, plus one; 0 where none were.
+    std::atomic<uint64_t> carried_out;
+    std::atomic<uint64_t> carried_in;
+    std::atomic<uint32_t> begun_anew;  ///< connect(2) to nowhere: what the ring carried counts no more
     Endpoint local;
     Endpoint remote;
     Counters counters;

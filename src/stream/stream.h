@@ -191,6 +191,14 @@ inline uint64_t low_water(const Stream& stream) {
 /// flight beyond the peer's part of the limit.
 uint64_t bytes_unsent(const Stream& stream);
 
+/// What the ring carried of the connection's bytes, also after it was left. Those that went back to the
+/// kernel are among the kernel's own.
+struct Carried {
+    uint64_t sent = 0;
+    uint64_t received = 0;
+};
+Carried carried_by_ring(const Stream& stream);
+
 // --- readiness.cpp ---
 
 /// How old the kernel's answer may be where no event would tell of a change: kCached where the caller has

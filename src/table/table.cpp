@@ -123,8 +123,10 @@ Stream* make_stream(int fd) {
     if (any_lingering)
         reap_lingering();
     const int slot = take_slot();
-    if (slot < 0)
+    if (slot < 0) {
+        table_detail::room_lacked.store(true, std::memory_order_relaxed);
         return nullptr;
+    }
     Stream& stream = stream_at(static_cast<uint32_t>(slot));
     stream.shared->state.store(State::kIdle, std::memory_order_relaxed);
     stream.shared->reason.store(static_cast<uint32_t>(Reason::kNone), std::memory_order_relaxed);

@@ -35,11 +35,15 @@ inline std::atomic<uint64_t>* entries = nullptr;
 inline std::atomic<uint32_t> limit{0};  // 0 until there is a table: every lookup then says "none"
 inline std::atomic<uint32_t> end{0};    // above every descriptor that ever had an entry
 inline std::atomic<bool> streams_made{false};
+inline std::atomic<bool> room_lacked{false};
 }  // namespace table_detail
 
 /// False until this process had its first stream: one that never opts in is left alone. (It may well have
 /// epoll sets, and a table for them.)
 inline bool had_streams() { return table_detail::streams_made.load(std::memory_order_relaxed); }
+
+/// Some socket that opted in could not be made a stream, for want of memory or slots.
+inline bool lacked_room() { return table_detail::room_lacked.load(std::memory_order_relaxed); }
 
 void open_table(std::atomic<uint64_t>* entries);
 

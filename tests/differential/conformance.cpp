@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -299,7 +300,15 @@ const Row kRows[] = {
     ASK("setsockopt", "SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING", "time_stamps",
         return set(p.b, SOL_SOCKET, SO_TIMESTAMPNS, 1)),
     ASK("setsockopt", "TCP_INQ", "bytes_in_queue", return set(p.b, IPPROTO_TCP, TCP_INQ, 1)),
-    ASK("setsockopt", "TCP_ULP, TCP_REPAIR", "upper_protocol",
+    ASK("setsockopt", "IP_MINTTL, IPV6_MINHOPCOUNT", "least_time_to_live",
+        return set(p.b, IPPROTO_IP, IP_MINTTL, 1)),
+    ASK("setsockopt", "SO_ATTACH_FILTER, SO_ATTACH_BPF", "socket_filter",
+        sock_filter all{BPF_RET | BPF_K, 0, 0, 0xffffffff};
+        const sock_fprog program{1, &all};
+        return ::setsockopt(p.b.fd(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program)),
+    ASK("setsockopt", "SO_PEEK_OFF, SO_TIMESTAMP, IP_MINTTL, ... to what it is", "options_as_they_are",
+        return set(p.b, SOL_SOCKET, SO_PEEK_OFF, -1)),
+    ASK("setsockopt", "TCP_ULP that the kernel lacks (ENOENT)", "upper_protocol",
         return ::setsockopt(p.b.fd(), IPPROTO_TCP, TCP_ULP, "nosuch", 6)),
 };
 

@@ -97,6 +97,16 @@ Outcome Pair::connect() {
     });
 }
 
+Outcome Pair::send_and_connect(const std::string& bytes) {
+    return client.quietly("send and connect", [&](Outcome& outcome) {
+        sockaddr_storage address;
+        const socklen_t size = address_of(setup.family, false, port_, address);
+        outcome.value = ::sendto(client.fd(), bytes.data(), bytes.size(), MSG_FASTOPEN,
+                                 reinterpret_cast<sockaddr*>(&address), size);
+        outcome.error = errno;
+    });
+}
+
 Outcome Pair::accept() {
     server = End(script, kServer, -1, "server");
     return server.quietly("accept", [&](Outcome& outcome) {

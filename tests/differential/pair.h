@@ -57,6 +57,7 @@ struct Pair {
     void listen();
     void make_client();
     Outcome connect();
+    Outcome send_and_connect(const std::string& bytes);  ///< with MSG_FASTOPEN
     Outcome accept();
     void take_sides();  ///< names the ends, moves them into their processes, warms up
 

@@ -192,6 +192,50 @@ class OptIn(Case):
             pass
         self.assertEqual(reason(accepted), b"ending")
 
+    def test_begun_by_sending(self) -> None:
+        """MSG_FASTOPEN connects and sends in one: such a connection moves like any other."""
+        with listener(True) as server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+            client = socket.socket()
+            self.addCleanup(client.close)
+            opt_in(client)
+            client.sendto(b"begin", socket.MSG_FASTOPEN, server.getsockname())
+            accepted, _ = server.accept()
+            self.addCleanup(accepted.close)
+        self.assertEqual(accepted.recv(100), b"begin")
+        self.assertTrue(self.moved(client, accepted))
+
+    def test_options_that_change_nothing(self) -> None:
+        """What is so already, and what the kernel refuses, is no reason to leave the ring."""
+        client, accepted = self.pair(True, True)
+        self.assertTrue(self.moved(client, accepted))
+        peek_offset, filters = 42, 26
+        client.setsockopt(socket.SOL_SOCKET, peek_offset, -1)
+        with self.assertRaises(OSError):
+            client.setsockopt(socket.SOL_SOCKET, filters, bytes(16))
+        with self.assertRaises(OSError):
+            client.setsockopt(socket.IPPROTO_TCP, 31, b"nosuch")  # TCP_ULP
+        self.exchange(client, accepted)
+        self.assertTrue(on_ring(client) and on_ring(accepted))
+        client.setsockopt(socket.SOL_SOCKET, peek_offset, 0)
+        self.exchange(client, accepted)
+        self.assertFalse(on_ring(client) or on_ring(accepted))
+
+    def test_no_memory(self) -> None:
+        """Where there is no memory for the first stream, that is the reason."""
+        script = ("import ctypes, resource\n"
+                  f"library = ctypes.CDLL({str(LIBRARY)!r})\n"
+                  "library.loopfast_reason_name.restype = ctypes.c_char_p\n"
+                  "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+                  "resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), used + (16 << 20)))\n"
+                  "import socket\n"  # which makes an epoll set already
+                  "s = socket.socket()\n"
+                  "print(library.loopfast_reason_name(library.loopfast_reason(s.fileno())).decode())\n")
+        environment = clean_environment({"LD_PRELOAD": str(LIBRARY), "LOOPFAST": "on"})
+        said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True,
+                              check=True)
+        self.assertEqual(said.stdout, "limit\n")
+
     def test_without_the_library(self) -> None:
         """ENOTTY, and the program goes on."""
         script = ("import errno, fcntl, socket, struct\n"

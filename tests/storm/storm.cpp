@@ -419,8 +419,8 @@ private:
     }
 
     void leave() const {
-        const int off = -1;  // nothing to the kernel
-        setsockopt(fd_, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
+        const int least = 1;  // which every segment has
+        setsockopt(fd_, IPPROTO_IP, IP_MINTTL, &least, sizeof least);
     }
 
     void fork_both() {

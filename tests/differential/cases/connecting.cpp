@@ -242,6 +242,23 @@ CASE_THAT(fast_open, kBare) {
     talk(p);
 }
 
+// A send that connects as well.
+CASE_THAT(fast_open_by_sending, kBare) {
+    p.before_listen = [](int fd) {
+        const int queue = 5;
+        ::setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof queue);
+    };
+    prepare(p);
+    const Outcome outcome = p.send_and_connect("in the first segment");
+    p.client.call("send and connect", [&] { return outcome.value; });
+    p.accept();
+    p.server.await_bytes(20);
+    p.server.recv(100);
+    p.take_sides();
+    talk(p);
+    talk(p);
+}
+
 CASE_THAT(deferred_accept, kBare) {
     p.before_listen = [](int fd) {
         const int seconds = 5;

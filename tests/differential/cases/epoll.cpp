@@ -192,7 +192,7 @@ CASE(epoll_entry_of_a_closed_descriptor) {
     set.add(p.b, EPOLLIN | EPOLLOUT | EPOLLET);
     const End other = p.b.dup("other");
     p.b.close();
-    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.a.set(IPPROTO_IP, IP_MINTTL, 1);
     set.wait();
     p.a.send("hello");
     other.await_bytes(5);
@@ -212,7 +212,7 @@ CASE(epoll_number_that_comes_back) {
     set.wait();
     set.modify(again, EPOLLIN | EPOLLOUT);
     set.wait();
-    again.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    again.set(IPPROTO_IP, IP_MINTTL, 1);
     set.wait();
     set.add(again, EPOLLIN);
     set.remove(again);
@@ -937,7 +937,7 @@ CASE(epoll_inherited) {
 namespace {
 
 /// Something that only the kernel can do to this end: it is on the kernel lane from here on.
-void to_kernel(const End& end) { end.set(SOL_SOCKET, SO_PEEK_OFF, -1); }
+void to_kernel(const End& end) { end.set(IPPROTO_IP, IP_MINTTL, 1); }
 
 }  // namespace
 

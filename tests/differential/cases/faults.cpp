@@ -360,4 +360,71 @@ CASE(bad_pointers_in_options) {
     still_works(p);
 }
 
+namespace {
+
+/// Three bytes and then a message that cannot be received.
+void one_and_a_bad_one(const End& end, void* bad) {
+    end.call("recvmmsg of a good one and a bad one", [=, &end] {
+        char bytes[3];
+        iovec parts[2] = {{bytes, sizeof bytes}, {bad, 3}};
+        mmsghdr messages[2]{};
+        for (int i = 0; i < 2; ++i) {
+            messages[i].msg_hdr.msg_iov = &parts[i];
+            messages[i].msg_hdr.msg_iovlen = bad == nullptr && i == 1 ? 100'000 : 1;
+        }
+        return ::recvmmsg(end.fd(), messages, 2, MSG_DONTWAIT, nullptr);
+    });
+}
+
+}  // namespace
+
+// What goes wrong after the first message is told later, whoever asks.
+CASE(bad_second_message) {
+    void* const bad = before_bad_page(0);
+    p.a.send("abcdefghijkl");
+    p.b.await_bytes(12);
+    one_and_a_bad_one(p.b, bad);
+    p.b.poll(POLLIN | POLLOUT);
+    p.b.get(SOL_SOCKET, SO_ERROR);
+    p.b.poll(POLLIN | POLLOUT);
+    one_and_a_bad_one(p.b, nullptr);
+    one_and_a_bad_one(p.b, bad);
+    p.b.recv(100);
+    p.b.recv(1, MSG_DONTWAIT);
+    p.a.send("more");
+    p.b.await_bytes(4);
+    p.b.recv(100);
+}
+
+// A flag between the kernel and itself.
+CASE(foreign_flag) {
+    constexpr int kForeign = static_cast<int>(0x80000000U);
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    const auto with_message = [](const std::function<long(mmsghdr&)>& act) {
+        char bytes[3] = {'x', 'y', 'z'};
+        iovec part{bytes, sizeof bytes};
+        mmsghdr message{};
+        message.msg_hdr.msg_iov = &part;
+        message.msg_hdr.msg_iovlen = 1;
+        return act(message);
+    };
+    const int fd = p.b.fd();
+    p.b.call("recvmsg", [&] {
+        return with_message([&](mmsghdr& one) { return ::recvmsg(fd, &one.msg_hdr, kForeign); });
+    });
+    p.b.call("sendmsg", [&] {
+        return with_message([&](mmsghdr& one) { return ::sendmsg(fd, &one.msg_hdr, kForeign); });
+    });
+    p.b.call("recvmmsg", [&] {
+        return with_message([&](mmsghdr& one) { return ::recvmmsg(fd, &one, 1, kForeign, nullptr); });
+    });
+    p.b.call("sendmmsg",
+             [&] { return with_message([&](mmsghdr& one) { return ::sendmmsg(fd, &one, 1, kForeign); }); });
+    p.b.send("it means nothing here", kForeign);
+    p.a.await_bytes(21);
+    p.a.recv(100);
+    p.b.recv(100, kForeign);
+}
+
 }  // namespace differential

@@ -1,5 +1,7 @@
 // The hand-over: the same exchanges, with the connection moving to the ring at any byte of them. The lanes
 // early and run:N put the moment in different places; nothing may show.
+#include <netinet/in.h>
+
 #include "cases.h"
 
 namespace differential {
@@ -87,7 +89,7 @@ CASE(handover_and_away) {
         if (i % 3 == 0)
             echo(p.b, p.a, 4);
     }
-    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.a.set(IPPROTO_IP, IP_MINTTL, 1);
     p.a.send(pattern(4096, 1));
     p.b.await_bytes(9 * 11 + 4096);
     p.b.recv(2000, MSG_PEEK);

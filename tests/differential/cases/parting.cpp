@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -520,6 +521,21 @@ void with_children(Pair& p, void (*action)(int)) {
 CASE_THAT(parting_children_are_ignored, kOneProcess) { with_children(p, SIG_IGN); }
 CASE_THAT(parting_children_are_counted, kOneProcess) {
     with_children(p, [](int) { ++children_told; });
+}
+
+// One that adopts orphans, as the first process of a container does, is told of none that are ours.
+CASE_THAT(parting_children_of_an_adopter, kOneProcess) {
+    const auto adopt = [&](unsigned long on) {
+        p.b.call("PR_SET_CHILD_SUBREAPER", [=] { return ::prctl(PR_SET_CHILD_SUBREAPER, on); });
+    };
+    adopt(1);
+    with_children(p, SIG_DFL);
+    p.b.call("PR_GET_CHILD_SUBREAPER", [] {
+        int on = -1;
+        ::prctl(PR_GET_CHILD_SUBREAPER, &on);
+        return on;
+    });
+    adopt(0);
 }
 
 CASE_THAT(parting_keeps_options, kBlocking) {

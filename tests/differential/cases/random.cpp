@@ -4,6 +4,7 @@
 // alone. Each step has random numbers of its own: leaving a step out does not change what the others are,
 // which is what --shrink needs. Little is outstanding at any time, so that no buffer's size shows.
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,7 +97,7 @@ public:
             // Nothing to the kernel; to the library a reason to leave the ring.
             // (Its edges the kernel's set tells again.)
             if (numbers.below(6) == 0 && !side.edges)
-                end.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+                end.set(IPPROTO_IP, IP_MINTTL, 1);
             break;
         case 35:
             end.get(SOL_SOCKET, SO_ERROR);

@@ -127,6 +127,42 @@ CASE(bytes_counted) {
     byte_counts(p.b);
 }
 
+// Who subtracts one count from the next sees no step back when the connection leaves the ring.
+CASE(bytes_counted_on_after_leaving) {
+    p.a.send(pattern(10'000));
+    p.b.await_bytes(10'000);
+    p.b.recv(10'000);
+    p.b.send("some that stays unread");
+    p.a.await_bytes(22);
+    byte_counts(p.a);
+    byte_counts(p.b);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    p.a.await_bytes(22);
+    byte_counts(p.a);
+    p.a.recv(22);
+    p.a.send("12345");
+    p.b.await_bytes(5);
+    p.b.recv(5);
+    p.b.send(pattern(3000));
+    p.a.await_bytes(3000);
+    p.a.recv(3000);
+    byte_counts(p.a);
+    byte_counts(p.b);
+}
+
+// A socket's next connection counts from the beginning.
+CASE(bytes_counted_anew_after_disconnecting) {
+    p.a.send(pattern(10'000));
+    p.b.await_bytes(10'000);
+    p.b.recv(10'000);
+    p.a.call("connect to nowhere", [&] {
+        sockaddr nowhere{};
+        nowhere.sa_family = AF_UNSPEC;
+        return ::connect(p.a.fd(), &nowhere, sizeof nowhere);
+    });
+    byte_counts(p.a);
+}
+
 CASE(tcp_info_short) {
     p.a.send("x");
     p.b.await_bytes(1);

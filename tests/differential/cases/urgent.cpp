@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <linux/filter.h>
 #include <linux/net_tstamp.h>
 #include <linux/tcp.h>
 
@@ -438,6 +439,42 @@ CASE(least_time_to_live) {
     talk(p);
 }
 
+namespace {
+
+void attach(const End& end, const char* what, const sock_fprog* program) {
+    end.call(what, [=, &end] {
+        return ::setsockopt(end.fd(), SOL_SOCKET, SO_ATTACH_FILTER, program, sizeof *program);
+    });
+}
+
+}  // namespace
+
+// Nothing changes, so there is nothing for which the ring would have to be left.
+CASE(options_as_they_are) {
+    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 0);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMPNS, 0);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMPING, 0);
+    p.a.set(IPPROTO_IP, IP_MINTTL, 0);
+    talk(p);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMPING, -1);  // EINVAL
+    p.a.set(IPPROTO_IP, IP_MINTTL, 256);       // EINVAL
+    const sock_fprog none{};
+    attach(p.a, "a filter of nothing", &none);
+    attach(p.a, "a filter that cannot be read", reinterpret_cast<const sock_fprog*>(8));
+    talk(p);
+}
+
+CASE(socket_filter) {
+    p.b.send("unread");
+    p.a.await_bytes(6);
+    sock_filter all{BPF_RET | BPF_K, 0, 0, 0xffffffff};
+    const sock_fprog program{1, &all};
+    attach(p.a, "a filter that lets all pass", &program);
+    p.a.recv(100);
+    talk(p);
+}
+
 CASE(peek_offset) {
     p.b.set(SOL_SOCKET, SO_PEEK_OFF, 2);
     p.b.get(SOL_SOCKET, SO_PEEK_OFF);
@@ -457,7 +494,7 @@ CASE(back_to_the_kernel_with_unread_bytes) {
     p.b.send(pattern(18'000, 1));
     p.a.await_bytes(18'000);
     p.a.recv(64);
-    p.a.set(SOL_SOCKET, SO_PEEK_OFF, -1);
+    p.a.set(IPPROTO_IP, IP_MINTTL, 1);
     p.b.write("ab");
     p.b.send(pattern(100, 2), MSG_DONTWAIT);
     p.b.send(pattern(5000, 3), MSG_DONTWAIT);
