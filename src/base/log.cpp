@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file_size.h"
 #include "base/hidden.h"
 #include "base/syscall.h"
 
@@ -43,7 +44,10 @@ void log_line(const char* format, ...) {
     if (size > static_cast<int>(sizeof line) - 2)
         size = static_cast<int>(sizeof line) - 2;
     line[size++] = '\n';
-    sys::write(log_fd, line, static_cast<size_t>(size));
+    // The log of a program that may not write so much ends there.
+    NoSizeSignal quiet;
+    if (sys::write(log_fd, line, static_cast<size_t>(size)) == -EFBIG)
+        quiet.refused();
 }
 
 }  // namespace loopfast

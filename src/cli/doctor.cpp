@@ -30,6 +30,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/file_size.h"
 #include "cli/config.h"
 #include "cli/failure.h"
 #include "cli/processes.h"
@@ -37,6 +38,8 @@
 #include "filters/inspect.h"
 #include "guard/watcher.h"
 #include "policy/guard_view.h"
+#include "segment/segment.h"
+#include "table/arena.h"
 #include "version.h"
 
 namespace loopfast::cli {
@@ -74,6 +77,7 @@ public:
         // What is the process's own is looked at before we go where it lives.
         limits();
         addresses();
+        file_size();
         seccomp();
         processors();
         configuration();
@@ -178,6 +182,19 @@ private:
                  "connection, and keeps them; so much less is left to the program",
                  space.rlim_cur >> 20),
              "Raise the limit (ulimit -v, LimitAS=), or keep a program out that needs all of it.");
+    }
+
+    /// The limit on the size of files counts for shared memory, too.
+    void file_size() {
+        rlimit size{};
+        if (prlimit(options_.pid.value_or(0), RLIMIT_FSIZE, nullptr, &size) != 0)
+            return;
+        const uint64_t least = std::max<uint64_t>(arena_size(), segment_size(kDefaultCapacity));
+        if (size.rlim_cur >= least)
+            return;
+        forbids("file size",
+                fmt::format("limited to {} bytes, and shared memory of {} is needed", size.rlim_cur, least),
+                fmt::format("Raise it (LimitFSIZE={}, or ulimit -f {}).", least, (least + 1023) / 1024));
     }
 
     /// Whether the process may raise its hard limits, as the library then does: CAP_SYS_RESOURCE in the first
@@ -308,7 +325,10 @@ private:
 
     void memory() {
         const int fd = memfd_create("loopfast-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (fd < 0 || ftruncate(fd, 4096) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
+        const int sized = fd < 0 ? 0 : set_file_size(fd, 4096);
+        if (sized < 0)
+            errno = -sized;
+        if (fd < 0 || sized < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
             forbids("shared memory", fmt::format("memfd_create: {}", strerror(errno)), "");
         else
             good("shared memory", "sealed memfds can be had");

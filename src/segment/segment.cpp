@@ -10,6 +10,7 @@
 
 #include <new>
 
+#include "base/file_size.h"
 #include "base/syscall.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -55,7 +56,7 @@ MappedSegment create_segment(uint64_t capacity, int& fd) {
         return {};
     const int memory_fd = static_cast<int>(made);
     MappedSegment mapped;
-    if (sys::call(SYS_ftruncate, memory_fd, static_cast<long>(segment_size(capacity))) == 0 &&
+    if (set_file_size(memory_fd, segment_size(capacity)) == 0 &&
         sys::fcntl(memory_fd, F_ADD_SEALS, kSeals) == 0)
         mapped = map(memory_fd, capacity);
     if (!mapped) {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <new>
 
+#include "base/file_size.h"
 #include "base/lock.h"
 #include "table/table.h"
 
@@ -34,12 +35,14 @@ bool open_arena() {
     Hold hold(opening);
     if (the_arena.load(std::memory_order_relaxed) != nullptr)
         return true;
-    const size_t size = kArenaHeaderSize + sizeof(SharedHalf) * kSlots;
+    const size_t size = arena_size();
+    if (!allowed_file_size(size))
+        return false;
     const long fd = sys::call(SYS_memfd_create, sys::word(kArenaName), MFD_CLOEXEC);
     if (fd < 0)
         return false;
     void* memory = nullptr;
-    if (sys::call(SYS_ftruncate, fd, static_cast<long>(size)) == 0)
+    if (set_file_size(static_cast<int>(fd), size) == 0)
         memory = sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
                            static_cast<int>(fd), 0);
     sys::close(static_cast<int>(fd));

@@ -33,6 +33,7 @@ struct ArenaHeader {
 };
 constexpr uint64_t kArenaHeaderSize = 16384;
 static_assert(sizeof(ArenaHeader) <= kArenaHeaderSize);
+constexpr uint64_t arena_size() { return kArenaHeaderSize + sizeof(SharedHalf) * kSlots; }
 
 /// Makes the arena if there is none yet. @return false when there is no memory for it.
 bool open_arena();
