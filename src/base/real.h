@@ -71,7 +71,10 @@ namespace loopfast::real {
     X(int, vdprintf, (int, const char*, va_list))                                                            \
     X(int, __vdprintf_chk, (int, int, const char*, va_list))                                                 \
     X(int, sigaction, (int, const struct sigaction*, struct sigaction*))                                     \
-    X(sighandler_t, signal, (int, sighandler_t))
+    X(sighandler_t, signal, (int, sighandler_t))                                                             \
+    X(int, sigprocmask, (int, const sigset_t*, sigset_t*))                                                   \
+    X(int, pthread_sigmask, (int, const sigset_t*, sigset_t*))                                               \
+    X(int, sigsuspend, (const sigset_t*))
 // clang-format on
 
 #define LOOPFAST_DECLARE_REAL(result, name, parameters) extern result(*name) parameters;

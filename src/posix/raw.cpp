@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/own_calls.h"
 #include "posix/posix.h"
+#include "posix/raw_signals.h"
 #include "posix/rings.h"
 #include "wait/epoll_set.h"
 
@@ -408,6 +409,13 @@ bool concerns_processes(long number, const Arguments& x, long& result) {
     }
 }
 
+bool concerns_signals(long number, const Arguments& x, long& result) {
+    if (!raw_signal_call(number, {x.a, x.b, x.c, x.d}, result))
+        return false;
+    result = returned<long>(result);
+    return true;
+}
+
 }  // namespace
 
 void resolve_raw() {
@@ -428,7 +436,7 @@ LOOPFAST_PUBLIC long loopfast_syscall(long number, long a, long b, long c, long 
     if (number == SYS_socket || table_detail::limit.load(std::memory_order_relaxed) != 0) [[unlikely]]
         if (moves_bytes(number, arguments, result) || waits(number, arguments, result) ||
             concerns_a_socket(number, arguments, result) || concerns_numbers(number, arguments, result) ||
-            concerns_processes(number, arguments, result))
+            concerns_processes(number, arguments, result) || concerns_signals(number, arguments, result))
             return result;
     return pass_on(number, arguments);
 }

@@ -9,4 +9,20 @@ namespace loopfast {
 /// @return false when the signal is not ours, and the kernel has to be asked.
 bool kept_disposition(int signal, const struct sigaction* set, struct sigaction* old);
 
+inline bool is_handler(const struct sigaction& action) {
+    return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
+/// Handlers that were installed before ours: their masks as masks.h has them.
+void translate_handlers();
+/// sigaction for all other signals, in the program's words.
+int other_disposition(int signal, const struct sigaction* set, struct sigaction* old);
+/// Looks what `signal` does by now.
+void note(int signal);
+
+/// The kernel hands down that a signal is ignored, but not that it has a handler: where the program ignores
+/// one of our two, so does the kernel while an image is executed. @return whether hide_ignored() must follow.
+bool show_ignored();
+void hide_ignored();
+
 }  // namespace loopfast

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "base/hidden.h"
+#include "posix/masks.h"
 #include "posix/posix.h"
+#include "posix/signals.h"
 #include "wait/steward.h"
 
 namespace loopfast {
@@ -22,6 +24,22 @@ template <typename Function> Function next(const char* name) {
     return reinterpret_cast<Function>(real::next_symbol(name));
 }
 
+/// While it exists, the kernel has of signals what a new image shall inherit.
+class Inheritance {
+public:
+    Inheritance() : ignored_(show_ignored()) {}
+    ~Inheritance() {
+        if (ignored_)
+            hide_ignored();
+    }
+    Inheritance(const Inheritance&) = delete;
+    Inheritance& operator=(const Inheritance&) = delete;
+
+private:
+    BelievedMask mask_;
+    bool ignored_;
+};
+
 template <typename Exec> int exec_with(Exec exec) {
     const bool own_memory = !in_borrowed_memory();
     part_with_inherited();
@@ -30,7 +48,10 @@ template <typename Exec> int exec_with(Exec exec) {
         finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; }, false);
     }
     lower_limit_for_exec();
-    const int result = exec();
+    const int result = [&] {
+        const Inheritance inheritance;
+        return exec();
+    }();
     const int error = errno;
     raise_limit_after_exec();
     if (own_memory)
@@ -111,6 +132,7 @@ LOOPFAST_PUBLIC int posix_spawn(pid_t* pid, const char* path, const posix_spawn_
                                 const posix_spawnattr_t* attributes, char* const* arguments,
                                 char* const* environment) {
     part_with_inherited();
+    const Inheritance inheritance;
     return next<decltype(&::posix_spawn)>("posix_spawn")(pid, path, actions, attributes, arguments,
                                                          environment);
 }
@@ -118,6 +140,7 @@ LOOPFAST_PUBLIC int posix_spawnp(pid_t* pid, const char* file, const posix_spawn
                                  const posix_spawnattr_t* attributes, char* const* arguments,
                                  char* const* environment) {
     part_with_inherited();
+    const Inheritance inheritance;
     return next<decltype(&::posix_spawnp)>("posix_spawnp")(pid, file, actions, attributes, arguments,
                                                            environment);
 }
@@ -130,10 +153,12 @@ LOOPFAST_PUBLIC int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t*
 }
 LOOPFAST_PUBLIC int system(const char* command) {
     part_with_inherited();
+    const Inheritance inheritance;
     return next<int (*)(const char*)>("system")(command);
 }
 LOOPFAST_PUBLIC FILE* popen(const char* command, const char* mode) {
     part_with_inherited();
+    const Inheritance inheritance;
     return next<FILE* (*)(const char*, const char*)>("popen")(command, mode);
 }
 

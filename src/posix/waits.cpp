@@ -9,6 +9,7 @@
 #include "base/copy.h"
 #include "base/hidden.h"
 #include "base/ticks.h"
+#include "posix/masks.h"
 #include "posix/posix.h"
 #include "wait/early_sets.h"
 #include "wait/epoll_set.h"
@@ -52,10 +53,10 @@ bool allowed(nfds_t count) {
 bool writable(pollfd* fds, nfds_t count) {
     constexpr nfds_t kInAPage = 4096 / sizeof(pollfd);
     for (nfds_t i = 0; i < count; i += kInAPage)
-        if (loopfast_copy(&fds[i].revents, &fds[i].revents, sizeof fds[i].revents) != 0)
+        if (safe_copy(&fds[i].revents, &fds[i].revents, sizeof fds[i].revents) != 0)
             return false;
     return count == 0 ||
-           loopfast_copy(&fds[count - 1].revents, &fds[count - 1].revents, sizeof fds[0].revents) == 0;
+           safe_copy(&fds[count - 1].revents, &fds[count - 1].revents, sizeof fds[0].revents) == 0;
 }
 
 template <typename Kernel>
@@ -88,7 +89,9 @@ LOOPFAST_PUBLIC int poll(pollfd* fds, nfds_t count, int timeout) {
     return no_streams() ? real::poll(fds, count, timeout) : poll_with_streams(fds, count, timeout);
 }
 
-LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
+LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* asked) {
+    const WaitMask translated(asked);
+    const sigset_t* const mask = translated.get();
     const int64_t duration = from_timespec(timeout);
     if (duration < 0 || no_streams())
         return real::ppoll(fds, count, timeout, mask);
@@ -325,7 +328,9 @@ LOOPFAST_PUBLIC int select(int count, fd_set* reading, fd_set* writing, fd_set* 
 }
 
 LOOPFAST_PUBLIC int pselect(int count, fd_set* reading, fd_set* writing, fd_set* except,
-                            const timespec* timeout, const sigset_t* mask) {
+                            const timespec* timeout, const sigset_t* asked) {
+    const WaitMask translated(asked);
+    const sigset_t* const mask = translated.get();
     const int64_t duration = from_timespec(timeout);
     if (no_streams() || count <= 0 || duration < 0)
         return real::pselect(count, reading, writing, except, timeout, mask);
@@ -373,7 +378,7 @@ int wait_in_set(EpollSet& set, int set_fd, epoll_event* events, int capacity, in
     if (capacity > kMostEvents)
         return returned<int>(-EINVAL);
     // Written as it was read: where the events cannot be put, that matters once there are some.
-    if (capacity > 0 && set.has_managed() && loopfast_copy(events, events, 1) != 0) [[unlikely]] {
+    if (capacity > 0 && set.has_managed() && safe_copy(events, events, 1) != 0) [[unlikely]] {
         epoll_event one;
         const int result = set.wait(set_fd, &one, 1, timeout, mask);
         return returned<int>(result > 0 ? -EFAULT : result);
@@ -414,7 +419,9 @@ int64_t nanoseconds_since(uint64_t begin) {
 }  // namespace
 
 LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, int timeout,
-                                const sigset_t* mask) {
+                                const sigset_t* asked) {
+    const WaitMask translated(asked);
+    const sigset_t* const mask = translated.get();
     if (EpollSet* const set = find_set(set_fd))
         return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
     const uint64_t begin = timeout > 0 ? ticks() : 0;
@@ -435,7 +442,9 @@ LOOPFAST_PUBLIC int epoll_wait(int set_fd, epoll_event* events, int capacity, in
 }
 
 LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, const timespec* timeout,
-                                 const sigset_t* mask) {
+                                 const sigset_t* asked) {
+    const WaitMask translated(asked);
+    const sigset_t* const mask = translated.get();
     // Where it cannot be read, or is not a time, the real function says so.
     const auto duration = [&] {
         return readable(timeout, timeout != nullptr ? sizeof *timeout : 0) ? from_timespec(timeout) : -1;

@@ -67,7 +67,7 @@ template <typename Step> bool Buffers::each(size_t size, Step step) {
 bool Buffers::copy_in(void* memory, size_t size) {
     auto* to = static_cast<unsigned char*>(memory);
     return each(size, [&](unsigned char* part, size_t length) {
-        const bool good = loopfast_copy(to, part, length) == 0;
+        const bool good = safe_copy(to, part, length) == 0;
         to += length;
         return good;
     });
@@ -76,7 +76,7 @@ bool Buffers::copy_in(void* memory, size_t size) {
 bool Buffers::copy_out(const void* memory, size_t size) {
     const auto* from = static_cast<const unsigned char*>(memory);
     return each(size, [&](unsigned char* part, size_t length) {
-        const bool good = loopfast_copy(part, from, length) == 0;
+        const bool good = safe_copy(part, from, length) == 0;
         from += length;
         return good;
     });

@@ -2,6 +2,8 @@
 // The process must survive, and what is good must still work afterwards.
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -191,6 +193,33 @@ CASE(bad_control) {
     p.a.send("y");
     p.b.await_bytes(1);
     p.b.recv(10);
+}
+
+/// As in the workers of a program that has a thread for its signals.
+CASE(bad_buffers_with_signals_blocked) {
+    p.a.send("12345");
+    p.b.await_bytes(5);
+    const auto blocked = [](auto call) {
+        sigset_t all;
+        sigset_t before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        const long result = call();
+        const int error = errno;
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        errno = error;
+        return result;
+    };
+    p.a.call("send", [&] { return blocked([&] { return ::send(p.a.fd(), kNowhere, 10, 0); }); });
+    p.b.call("recv", [&] { return blocked([&] { return ::recv(p.b.fd(), kNowhere, 10, MSG_DONTWAIT); }); });
+    p.b.call("readv", [&] {
+        return blocked([&] { return ::readv(p.b.fd(), reinterpret_cast<iovec*>(kNowhere), 2); });
+    });
+    p.b.call("poll", [&] {
+        return blocked([&] { return long{::poll(reinterpret_cast<pollfd*>(kNowhere), 1, 0)}; });
+    });
+    p.b.recv(100);
+    still_works(p);
 }
 
 CASE(bad_second_part) {
