@@ -50,8 +50,16 @@ bool open_arena() {
         return false;
     arena_detail::streams = static_cast<Stream*>(reserve(sizeof(Stream) * kSlots));
     auto* table = static_cast<std::atomic<uint64_t>*>(reserve(sizeof(uint64_t) * kMostDescriptors));
-    if (arena_detail::streams == nullptr || table == nullptr)
+    if (arena_detail::streams == nullptr || table == nullptr) {
+        // The next socket tries again: what is kept meanwhile would be missing to the program each time.
+        if (arena_detail::streams != nullptr)
+            sys::munmap(arena_detail::streams, sizeof(Stream) * kSlots);
+        if (table != nullptr)
+            sys::munmap(table, sizeof(uint64_t) * kMostDescriptors);
+        sys::munmap(memory, size);
+        arena_detail::streams = nullptr;
         return false;
+    }
     halves = reinterpret_cast<SharedHalf*>(static_cast<char*>(memory) + kArenaHeaderSize);
     auto* header = static_cast<ArenaHeader*>(memory);
     header->version = kArenaVersion;

@@ -222,19 +222,23 @@ class OptIn(Case):
         self.assertFalse(on_ring(client) or on_ring(accepted))
 
     def test_no_memory(self) -> None:
-        """Where there is no memory for the first stream, that is the reason."""
+        """Where there is no memory for the first stream, that is the reason; none is kept in vain."""
         script = ("import ctypes, resource\n"
                   f"library = ctypes.CDLL({str(LIBRARY)!r})\n"
                   "library.loopfast_reason_name.restype = ctypes.c_char_p\n"
-                  "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-                  "resource.setrlimit(resource.RLIMIT_AS, (used + (16 << 20), used + (16 << 20)))\n"
+                  "def used(): return int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+                  "before = used()\n"
+                  "resource.setrlimit(resource.RLIMIT_AS, (before + room, before + room))\n"
                   "import socket\n"  # which makes an epoll set already
                   "s = socket.socket()\n"
-                  "print(library.loopfast_reason_name(library.loopfast_reason(s.fileno())).decode())\n")
+                  "more = [socket.socket() for _ in range(10)]\n"
+                  "print(library.loopfast_reason_name(library.loopfast_reason(s.fileno())).decode(),\n"
+                  "      used() - before < 16 << 20)\n")
         environment = clean_environment({"LD_PRELOAD": str(LIBRARY), "LOOPFAST": "on"})
-        said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True,
-                              check=True)
-        self.assertEqual(said.stdout, "limit\n")
+        for megabytes in (16, 40):  # for nothing, for a part
+            said = subprocess.run([sys.executable, "-c", f"room = {megabytes} << 20\n{script}"], env=environment,
+                                  capture_output=True, text=True, check=True)
+            self.assertEqual(said.stdout, "limit True\n")
 
     def test_without_the_library(self) -> None:
         """ENOTTY, and the program goes on."""
