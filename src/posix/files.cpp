@@ -10,6 +10,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/ready.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
@@ -75,13 +76,13 @@ namespace {
 
 /// A stream into a pipe: look at the bytes, write what the pipe takes, then take as many.
 ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags) {
-    if ((sys::ready_now(out, POLLOUT) & POLLERR) != 0)
+    if ((ready_now(out, POLLOUT) & POLLERR) != 0)
         return real::write(out, "", 1);  // nobody reads: the kernel says so before it looks for bytes
     // SPLICE_F_NONBLOCK is about the pipe alone; the stream waits as its O_NONBLOCK says. A pipe that is
     // writable takes a page without waiting.
     constexpr size_t kPage = 4096;
     const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0;
-    if (!pipe_waits && (sys::ready_now(out, POLLOUT) & (POLLOUT | POLLERR)) == 0)
+    if (!pipe_waits && (ready_now(out, POLLOUT) & (POLLOUT | POLLERR)) == 0)
         return returned<ssize_t>(-EAGAIN);
     unsigned char chunk[kChunk];
     const iovec part{chunk, smaller(size, pipe_waits ? kChunk : kPage)};
@@ -108,7 +109,7 @@ size_t room_of(const Stream& stream) {
 /// takes no more, so that what is not sent stays in the pipe.
 ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) {
     // SPLICE_F_NONBLOCK is about the pipe alone, which it makes non-blocking for this call.
-    const uint32_t pipe = sys::ready_now(in, POLLIN);
+    const uint32_t pipe = ready_now(in, POLLIN);
     if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
     size_t room = kChunk;
@@ -175,7 +176,9 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
             return result;
         }
     }
-    return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+    const ssize_t result =
+        from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+    return has_to_begin_anew(result) ? splice(in, nullptr, out, nullptr, size, flags) : result;
 }
 
 namespace {
@@ -194,7 +197,8 @@ namespace {
             return result;
         }
     }
-    return splice_out(stream, in, out, size, flags);
+    const ssize_t result = splice_out(stream, in, out, size, flags);
+    return has_to_begin_anew(result) ? ::sendfile(out, in, offset, size) : result;
 }
 
 }  // namespace
@@ -215,7 +219,8 @@ LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) no
             return result;
         }
     }
-    return sendfile_stream(*stream, out, in, offset, size);
+    const ssize_t result = sendfile_stream(*stream, out, in, offset, size);
+    return has_to_begin_anew(result) ? sendfile(out, in, offset, size) : result;
 }
 LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size) noexcept {
     return sendfile(out, in, offset, size);
