@@ -1,5 +1,6 @@
 // See alive.h.
 #include "base/alive.h"
+#include "base/ready.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +19,7 @@ bool is_gone(int id) {
     const int process = static_cast<int>(sys::call(SYS_pidfd_open, id, 0));
     if (process < 0)
         return false;
-    const int ready = sys::ready_now(process, POLLIN);
+    const int ready = ready_now(process, POLLIN);
     sys::close(process);
     return ready > 0 && (ready & POLLIN) != 0;
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/hidden.h"
+#include "base/ready.h"
 #include "base/syscall.h"
 #include "link/identity.h"
 
@@ -179,7 +180,7 @@ void drain_notes(int link) {
 bool hung_up(int link) {
     // What the kernel could not answer is no hang-up: a peer that is there and goes on reading the ring must
     // never be taken for one that left.
-    const int ready = sys::ready_now(link, 0);
+    const int ready = ready_now(link, 0);
     return ready > 0 && (ready & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 

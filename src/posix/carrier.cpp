@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/ready.h"
 #include "posix/orphan.h"
 #include "posix/posix.h"
 #include "wait/blocking.h"
@@ -91,7 +92,7 @@ void drop_what_comes(int from, Way& way) {
 void await_delivery(int socket, Way& from_there) {
     int waiting = 0;
     for (int64_t pause = 100'000; sys::ioctl(socket, SIOCOUTQ, &waiting) == 0 && waiting != 0 &&
-                                  (sys::ready_now(socket, 0) & (POLLERR | POLLHUP)) == 0;
+                                  (ready_now(socket, 0) & (POLLERR | POLLHUP)) == 0;
          pause = pause < 50'000'000 ? pause * 2 : pause) {
         drop_what_comes(socket, from_there);
         sys::sleep_ns(pause);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/own_calls.h"
+#include "base/ready.h"
 #include "policy/policy.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
@@ -82,7 +83,7 @@ namespace {
 /// @return 0 when the pipe takes something, -EPIPE when nobody reads from it, or another -errno.
 long room_in_pipe(int out, bool pipe_waits) {
     for (;;) {
-        const uint32_t ready = sys::ready_now(out, POLLOUT);
+        const uint32_t ready = ready_now(out, POLLOUT);
         if ((ready & POLLERR) != 0)
             return -EPIPE;
         if ((ready & POLLOUT) != 0)
@@ -147,7 +148,7 @@ size_t room_of(const Stream& stream) {
 /// takes no more, so that what is not sent stays in the pipe.
 ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) {
     // SPLICE_F_NONBLOCK is about the pipe alone, which it makes non-blocking for this call.
-    const uint32_t pipe = sys::ready_now(in, POLLIN);
+    const uint32_t pipe = ready_now(in, POLLIN);
     if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
     size_t room = kChunk;
@@ -214,7 +215,9 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
             return result;
         }
     }
-    return from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+    const ssize_t result =
+        from != nullptr ? splice_out(*from, in, out, size, flags) : splice_in(*to, in, out, size, flags);
+    return has_to_begin_anew(result) ? splice(in, nullptr, out, nullptr, size, flags) : result;
 }
 
 namespace {
@@ -233,7 +236,8 @@ namespace {
             return result;
         }
     }
-    return splice_out(stream, in, out, size, flags);
+    const ssize_t result = splice_out(stream, in, out, size, flags);
+    return has_to_begin_anew(result) ? ::sendfile(out, in, offset, size) : result;
 }
 
 }  // namespace
@@ -254,7 +258,8 @@ LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) no
             return result;
         }
     }
-    return sendfile_stream(*stream, out, in, offset, size);
+    const ssize_t result = sendfile_stream(*stream, out, in, offset, size);
+    return has_to_begin_anew(result) ? sendfile(out, in, offset, size) : result;
 }
 LOOPFAST_PUBLIC ssize_t sendfile64(int out, int in, off64_t* offset, size_t size) noexcept {
     return sendfile(out, in, offset, size);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "base/hidden.h"
+#include "base/ready.h"
 #include "posix/posix.h"
 
 namespace loopfast {
@@ -13,6 +14,12 @@ namespace {
 bool is_given(const void* pointer) {
     const void* volatile unpromised = pointer;
     return unpromised != nullptr;
+}
+
+/// Without any descriptors the kernel says no more what one is ready for.
+void before_limit(const rlimit* limit) {
+    if (had_streams() && is_given(limit) && readable(limit, sizeof *limit) && limit->rlim_cur == 0)
+        prepare_ready_set();
 }
 }  // namespace
 
@@ -27,6 +34,8 @@ LOOPFAST_PUBLIC int getrlimit64(__rlimit_resource_t resource, rlimit64* limit) n
 
 LOOPFAST_PUBLIC int setrlimit(__rlimit_resource_t resource, const rlimit* limit) noexcept {
     rlimit visible;
+    if (resource == RLIMIT_NOFILE)
+        before_limit(limit);
     if (resource == RLIMIT_NOFILE && is_given(limit) && visible_limit(visible))
         return returned<int>(set_visible_limit(*limit));
     const int result = real::setrlimit(resource, limit);
@@ -42,6 +51,8 @@ LOOPFAST_PUBLIC int prlimit(pid_t pid, enum __rlimit_resource resource, const rl
                             rlimit* old) noexcept {
     const bool own = resource == RLIMIT_NOFILE && (pid == 0 || pid == sys::getpid());
     rlimit visible;
+    if (own)
+        before_limit(limit);
     if (!own || !visible_limit(visible)) {
         const int result = real::prlimit(pid, resource, limit, old);
         if (result == 0 && own && limit != nullptr)

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "policy/policy.h"
 #include "posix/orphan.h"
 #include "posix/posix.h"
@@ -38,7 +39,7 @@ void await_return(int fd, uint64_t unread) {
     for (int round = 0; round < kMostRounds && without < kRoundsWithoutAny; ++round) {
         int waiting = 0;
         if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || static_cast<uint64_t>(waiting) >= unread ||
-            (sys::ready_now(fd, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
+            (ready_now(fd, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
             return;
         without = waiting > before ? 0 : without + 1;
         before = waiting;
@@ -89,13 +90,13 @@ void leave_ring(Stream& stream, int fd) {
     const int error = errno;
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     // Nothing is gained on a connection that is over.
-    for (int round = 0; round < kRounds && (sys::ready_now(fd, 0) & (POLLERR | POLLHUP)) == 0; ++round) {
+    for (int round = 0; round < kRounds && (ready_now(fd, 0) & (POLLERR | POLLHUP)) == 0; ++round) {
         if (leave(stream, fd, Reason::kOption)) {
             if (unread != 0)
                 await_return(fd, unread);
             break;
         }
-        if ((sys::ready_now(fd, POLLRDHUP) & POLLRDHUP) != 0)
+        if ((ready_now(fd, POLLRDHUP) & POLLRDHUP) != 0)
             break;
         sys::sleep_ns(1'000'000);  // until the kernel's buffers take what comes before
     }

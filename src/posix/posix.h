@@ -27,6 +27,10 @@ template <typename Result> Result returned(long result) {
     return static_cast<Result>(result);
 }
 
+/// A call on a stream was interrupted, and in its place the kernel would now make a new one of the same
+/// number, which is another file's by now or nobody's. See wait/blocking.h.
+inline bool has_to_begin_anew(long result) { return result < 0 && errno == ERESTART; }
+
 /// A stream with bytes to move in user space, or nullptr: then the kernel's call is right.
 inline Stream* fused_stream_of(Stream* stream) {
     return stream != nullptr && stream->fused() ? stream : nullptr;

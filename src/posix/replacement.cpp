@@ -14,6 +14,7 @@
 
 #include "base/hidden.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "link/link.h"
 #include "posix/carrier.h"
 #include "posix/posix.h"
@@ -103,7 +104,7 @@ void copy_options(int from, int to) {
 /// Whether nobody is there any more for what we would send. One that ended only its own half waits for an
 /// answer.
 bool ended_both_ways(Stream& stream, int fd) {
-    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const int ready = ready_now(fd, POLLRDHUP);
     if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
         return false;
     if ((ready & (POLLHUP | POLLERR)) != 0)

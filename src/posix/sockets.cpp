@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <climits>
 #include <cstddef>
 #include <cstring>
 
@@ -398,10 +399,52 @@ void error_was_told(Stream& stream, const void* value, socklen_t size) {
 
 }  // namespace
 
+namespace {
+
+/// TCP_ZEROCOPY_RECEIVE maps what the kernel's socket has received. Where the stream has left the ring by now
+/// that is all there is. What of a peer that has ended nobody can send again is told of as bytes that are to
+/// be read: they come before those of the kernel, which is not asked. @return false when it is.
+bool zerocopy_by_reading(Stream& stream, int fd, void* value, socklen_t* size, int& result) {
+    if (stream.state() == State::kKernel)
+        return false;
+    leave_ring(stream, fd);
+    socklen_t given = 0;
+    if (!stream.fused() || !stream.in_in_ring() || stream.reader().available() == 0 ||
+        !readable(size, sizeof *size))
+        return false;
+    memcpy(&given, size, sizeof given);
+    // The option has grown; this is the least that it has.
+    constexpr socklen_t kLeast = offsetof(tcp_zerocopy_receive, recv_skip_hint) + sizeof(uint32_t);
+    tcp_zerocopy_receive request{};
+    if (given < kLeast || given > INT_MAX)
+        return false;
+    if (given > sizeof request)
+        given = sizeof request;
+    const iovec part{value, given};
+    if (!Buffers(&part, 1).copy_in(&request, given))
+        return false;
+    const uint64_t there = bytes_waiting(stream, fd);
+    request.length = 0;
+    request.recv_skip_hint = static_cast<uint32_t>(there);
+    request.inq = static_cast<uint32_t>(there);
+    request.err = 0;
+    request.copybuf_len = 0;
+    request.msg_flags = 0;
+    const bool told = Buffers(&part, 1).copy_out(&request, given) && put(size, given) == 0;
+    result = returned<int>(told ? 0 : -EFAULT);
+    return true;
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int getsockopt(int fd, int level, int name, void* value, socklen_t* size) noexcept {
     if (belongs_to_sign(level, name)) [[unlikely]]
         if (Stream* const stream = find_stream(fd))
             keep_options_private(*stream);
+    if (level == SOL_TCP && name == TCP_ZEROCOPY_RECEIVE) [[unlikely]]
+        if (Stream* const stream = find_stream(fd))
+            if (int result; zerocopy_by_reading(*stream, fd, value, size, result))
+                return result;
     const int result = real::getsockopt(fd, level, name, value, size);
     if (result == 0 && level == SOL_TCP && name == TCP_INFO)
         if (Stream* const stream = find_stream(fd))

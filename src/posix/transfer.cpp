@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/ready.h"
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
@@ -170,7 +171,8 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
             if (!moved)                                                                                     \
                 return result;                                                                              \
         }                                                                                                   \
-        return our_call;                                                                                    \
+        const ssize_t result = our_call;                                                                    \
+        return has_to_begin_anew(result) ? ::name arguments : result;                                       \
     }
 
 #define LOOPFAST_SEND_ON_STREAM(name, parameters, arguments, size, flags, our_call)                         \
@@ -185,7 +187,8 @@ ssize_t send_one(Stream& stream, int fd, const void* buffer, size_t size, int fl
             if (!moved)                                                                                     \
                 return result;                                                                              \
         }                                                                                                   \
-        return our_call;                                                                                    \
+        const ssize_t result = our_call;                                                                    \
+        return has_to_begin_anew(result) ? ::name arguments : result;                                       \
     }
 
 #define LOOPFAST_PASS_ON(name, arguments)   \
@@ -483,7 +486,7 @@ namespace {
 /// An error that waits is told before anything is received, other than by recvmsg.
 long error_first(Stream& stream, int fd) {
     const int ready = stream.fused() ? static_cast<int>(kernel_readiness(stream, fd, Freshness::kRecent))
-                                     : sys::ready_now(fd, 0);
+                                     : ready_now(fd, 0);
     int error = 0;
     socklen_t size = sizeof error;
     return ready > 0 && (ready & POLLERR) != 0 && ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0

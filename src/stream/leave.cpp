@@ -21,6 +21,7 @@
 
 #include "base/hidden.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "link/link.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
@@ -38,7 +39,7 @@ bool peer_left(Stream& stream, int fd) {
     // that it left is there still, whatever its new owner did to its sending half. Acquire pairs with the
     // compare-and-swap in leave(): its tail stands still.
     const bool said = said_that_it_left(stream);
-    const int ready = sys::ready_now(fd, said ? 0 : POLLRDHUP);
+    const int ready = ready_now(fd, said ? 0 : POLLRDHUP);
     if (ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
         return false;
     LOOPFAST_LOG("slot %u: the peer left the ring", stream.slot);
@@ -76,7 +77,7 @@ bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
         // A connection that was reset keeps its error for who calls next: a send would collect it.
         if (seen.size == 0)
             return true;
-        const int ready = sys::ready_now(fd, 0);
+        const int ready = ready_now(fd, 0);
         if (ready < 0)
             return ready == -EBADF;
         if ((ready & (POLLERR | POLLHUP)) != 0)
@@ -147,7 +148,7 @@ namespace {
 /// on sends these again before its end. So an end that is there while they are was one that did not look, a
 /// killed one's, between our look at it and now: then nobody will, and our name is taken back.
 bool ended_without_a_word(Stream& stream, int fd) {
-    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const int ready = ready_now(fd, POLLRDHUP);
     if (ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
         return false;
     if (stream.reader().available() == 0)
@@ -163,7 +164,7 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     if (!both.held())
         return false;
     // Unread bytes of a peer that is gone nobody can send again: then we must go on reading them.
-    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const int ready = ready_now(fd, POLLRDHUP);
     const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
     const bool peer_left = shared.peer_left.load(std::memory_order_relaxed) != 0;
     if ((ended || peer_left) && stream.reader().available() != 0)

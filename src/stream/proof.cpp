@@ -5,6 +5,7 @@
 
 #include "base/hidden.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "link/identity.h"
 #include "link/link.h"
 #include "stream/setup.h"
@@ -50,7 +51,7 @@ Met has_signed(const Stream& stream, int link) {
 }
 
 /// Something was said, or will never be.
-bool readable(int link) { return (sys::ready_now(link, POLLIN) & (POLLIN | POLLHUP | POLLERR)) != 0; }
+bool readable(int link) { return (ready_now(link, POLLIN) & (POLLIN | POLLHUP | POLLERR)) != 0; }
 
 void met(Stream& stream, const SocketFacts& facts, const Credentials& credentials, Stage stage) {
     stream.peer_cookie = facts.cookie;

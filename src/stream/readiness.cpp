@@ -2,6 +2,7 @@
 // everything that concerns life and death.
 #include <poll.h>
 
+#include "base/ready.h"
 #include "base/ticks.h"
 #include "link/link.h"
 #include "stream/stream.h"
@@ -35,7 +36,7 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     if (!ask)
         return ready;
     look_if_due();
-    const int answer = sys::ready_now(fd, kAsked);
+    const int answer = ready_now(fd, kAsked);
     if (answer < 0 || (answer & POLLNVAL) != 0)
         return POLLNVAL;
     ready = static_cast<uint32_t>(answer);

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/own_calls.h"
+#include "base/ready.h"
 #include "base/real.h"
 #include "base/ticks.h"
 #include "link/link.h"
@@ -337,7 +338,7 @@ uint64_t bytes_waiting(Stream& stream, int fd) {
 
 int rest_of_bytes(Stream& stream, int fd) {
     // Asked before the ring is looked at: what was written before a FIN is there when the FIN is.
-    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const int ready = ready_now(fd, POLLRDHUP);
     const bool ended = ready > 0 && (ready & POLLRDHUP) != 0 && (ready & POLLERR) == 0 &&
                        stream.shared->shut_for_reading.load(std::memory_order_relaxed) == 0;
     const uint64_t rest = bytes_waiting(stream, fd) + (ended ? 1 : 0);

@@ -7,6 +7,7 @@
 #include "base/alive.h"
 #include "base/hidden.h"
 #include "base/lock.h"
+#include "base/ready.h"
 #include "policy/policy.h"
 #include "stream/setup.h"
 
@@ -313,6 +314,7 @@ void after_fork_in_child() {
     cached_tid = 0;
     // Locks in private memory: their holders' copies will never let go of them here.
     hidden_after_fork_in_child();
+    ready_set_after_fork_in_child();
     arena_after_fork_in_child();
     owner_process.store(sys::getpid(), std::memory_order_relaxed);
     for_each_stream([](Stream& stream) {

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "table/table.h"
 #include "wait/caller.h"
 #include "wait/sleeper.h"
 
@@ -30,6 +31,10 @@ void cancellation_point() {
 bool restarts(int64_t timeout) {
     return timeout == kForever && interrupting_signals.load(std::memory_order_relaxed) == 0;
 }
+
+/// A handler ran, and the call goes on: it does what a new one would, since the handler may have changed what
+/// that finds. Another thread's close, in contrast, ends no call that is under way.
+bool is_another(const Stream& stream, int fd) { return find_stream(fd) != &stream; }
 
 /// How many bytes a receive waits for before it returns.
 size_t target_of(const Stream& stream, size_t size, int flags) {
@@ -68,8 +73,8 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     const Caller call(stream, fd);
     if (!call.alive())
         return result > 0 ? result : -EBADF;
-    const size_t wanted = target_of(stream, size, flags);
-    const int64_t timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
+    size_t wanted = target_of(stream, size, flags);
+    int64_t timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
     long total = 0;
     for (;;) {
@@ -113,6 +118,17 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 return total;
             if (!restarts(timeout))
                 return -EINTR;
+            [[fallthrough]];
+        case WaitResult::kRestarted:
+            if (total > 0)
+                break;
+            if (is_another(stream, fd))
+                return -ERESTART;
+            if (does_not_block(stream, flags))
+                return receive_some(stream, call.fd(), target, size, flags);
+            wanted = target_of(stream, size, flags);
+            timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
+            deadline = -1;
             break;
         }
         // An error is for the call after the one that has bytes.
@@ -132,7 +148,7 @@ namespace {
 /// The rest of a send, after its first attempt gave `result`. With a call it waits for room.
 long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int flags, long result,
                const Caller* call) {
-    const int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+    int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
     Buffers rest = from;
     long total = 0;
@@ -157,6 +173,16 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
                     return total;
                 if (!restarts(timeout))
                     return -EINTR;
+                [[fallthrough]];
+            case WaitResult::kRestarted:
+                if (total > 0)
+                    break;
+                if (is_another(stream, fd))
+                    return -ERESTART;
+                if (does_not_block(stream, flags))
+                    return send_some(stream, call->fd(), rest, size, flags);
+                timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+                deadline = -1;
                 break;
             }
         }
@@ -186,8 +212,8 @@ long await_room(Stream& stream, int fd) {
     const Caller call(stream, fd);
     if (!call.alive())
         return -EBADF;
-    const int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
-    const int64_t deadline = deadline_after(timeout);
+    int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+    int64_t deadline = deadline_after(timeout);
     for (;;) {
         switch (wait_for(stream, call.fd(), Want::kSend, deadline)) {
         case WaitResult::kReady:
@@ -197,6 +223,14 @@ long await_room(Stream& stream, int fd) {
         case WaitResult::kInterrupted:
             if (!restarts(timeout))
                 return -EINTR;
+            [[fallthrough]];
+        case WaitResult::kRestarted:
+            if (is_another(stream, fd))
+                return -ERESTART;
+            if (does_not_block(stream, 0))
+                return -EAGAIN;
+            timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
+            deadline = deadline_after(timeout);
             break;
         }
     }

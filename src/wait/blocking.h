@@ -6,6 +6,9 @@
 
 namespace loopfast {
 
+// All of them: -ERESTART where a handler ran after which the call goes on, and the descriptor is not the
+// stream's any more. The kernel would begin the call anew.
+
 /// As recv(2) with `flags`; `to` null drops the bytes (MSG_TRUNC). @return bytes, or -errno.
 long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags);
 

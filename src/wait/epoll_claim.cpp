@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include "base/hidden.h"
+#include "base/ready.h"
 #include "base/real.h"
 #include "stream/counters.h"
 #include "table/table.h"
@@ -51,7 +52,7 @@ void EpollSet::give_ended_to_kernel() {
     interests_.each([&](int number, Interest& interest) {
         Stream& stream = stream_at(interest.slot);
         if (!interest.managed || interest.dormant || stream.generation != interest.generation ||
-            (sys::ready_now(interest.open(number), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
+            (ready_now(interest.open(number), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
             return;
         if (give_to_kernel(number, interest))
             unregister(number, interest, stream);
@@ -104,14 +105,14 @@ bool EpollSet::claim(Stream& stream, int fd) {
         // An edge that the kernel's set has reported already is not reported again, but what lies unread
         // may have come since.
         interest.edge = interest.entered == kernel_waits_ ||
-                        ((interest.events & EPOLLIN) != 0 && (sys::ready_now(number, POLLIN) & POLLIN) != 0);
+                        ((interest.events & EPOLLIN) != 0 && (ready_now(number, POLLIN) & POLLIN) != 0);
         interest.seen_in_kernel = received_by_kernel(number);
         // Full now: room will be an edge. From here on each send that finds none counts (report_edge).
         interest.seen_full = stream.shared->full_count.load(std::memory_order_relaxed) -
-                             ((sys::ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
+                             ((ready_now(number, POLLOUT) & POLLOUT) == 0 ? 1 : 0);
         interest.seen_ended = interest.entered == kernel_waits_
                                   ? 0
-                                  : sys::ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+                                  : ready_now(number, POLLRDHUP) & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
         change_managed(1);
         unregistered_ = true;
         make_hot(number, interest);

@@ -10,6 +10,7 @@
 #include <new>
 
 #include "base/hidden.h"
+#include "base/ready.h"
 #include "base/real.h"
 #include "policy/policy.h"
 #include "table/table.h"
@@ -202,7 +203,7 @@ bool EpollSet::register_one(int fd, Interest& interest, Stream& stream) {
     forget_kernel_readiness(stream);
     interest.registered = true;
     interest.had_room =
-        (!stream.out_in_ring() || half_shut(stream)) && (sys::ready_now(open, POLLOUT) & POLLOUT) != 0;
+        (!stream.out_in_ring() || half_shut(stream)) && (ready_now(open, POLLOUT) & POLLOUT) != 0;
     stream.watched.fetch_add(1, std::memory_order_relaxed);
     return true;
 }

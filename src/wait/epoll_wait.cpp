@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "base/own_calls.h"
+#include "base/ready.h"
 #include "base/real.h"
 #include "base/ticks.h"
 #include "stream/sleep.h"
@@ -402,7 +403,7 @@ bool EpollSet::any_ready(int set_fd) {
         if ((interest.events & EPOLLET) == 0 || has_edge(interest, stream, bits))
             return true;
     }
-    return (sys::ready_now(set_fd, POLLIN) & POLLIN) != 0;
+    return (ready_now(set_fd, POLLIN) & POLLIN) != 0;
 }
 
 int EpollSet::arm(int set_fd, uint64_t token) {

@@ -23,6 +23,9 @@ namespace {
 /// What SIOCOUTQ says of a link with some sixteen unread notes; it holds some 270.
 constexpr int kFewNotes = 16 * 768;
 
+/// What the signals' event has for data: no stream's.
+constexpr uint64_t kSignalEvent = ~uint64_t{0};
+
 struct ThreadWaiter {
     int epoll = -1;
     uint64_t id = 0;
@@ -52,7 +55,11 @@ bool open_waiter() {
     pthread_once(&waiter_once, [] { waiter_key_good = pthread_key_create(&waiter_key, end_of_thread) == 0; });
     if (!waiter_key_good)
         return false;
-    const int made = sys::epoll_create(EPOLL_CLOEXEC);
+    int made = sys::epoll_create(EPOLL_CLOEXEC);
+    if (made == -EMFILE) {
+        const RoomForOurs room;
+        made = sys::epoll_create(EPOLL_CLOEXEC);
+    }
     if (made < 0)
         return false;
     waiter.epoll = hide(made);
@@ -246,7 +253,7 @@ bool watch_signals(uint64_t wanted) {
         waiter.signals = hide(static_cast<int>(result));
         // Edge-triggered: one that stays pending, since the program blocks it by now, is told of once.
         epoll_event event{EPOLLIN | EPOLLET, {}};
-        event.data.u64 = ~uint64_t{0};  // no stream's
+        event.data.u64 = kSignalEvent;
         if (waiter.signals < 0 || sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, waiter.signals, &event) < 0) {
             close_hidden(waiter.signals);
             waiter.signals = -1;
@@ -315,6 +322,9 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_
     if (count > 0) {
         take_events(events, count);
         slept(history, now_ns() - start);
+        for (int i = 0; i < count; ++i)
+            if (events[i].data.u64 == kSignalEvent)
+                return WaitResult::kRestarted;
         return WaitResult::kReady;
     }
     if (count == -EINTR)

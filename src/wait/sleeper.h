@@ -10,7 +10,8 @@
 namespace loopfast {
 
 enum class Want { kReceive, kSend };
-enum class WaitResult { kReady, kTimeout, kInterrupted };
+/// kInterrupted: a handler ran, which may end the call. kRestarted: one ran after which the call goes on.
+enum class WaitResult { kReady, kTimeout, kInterrupted, kRestarted };
 
 /// Waits until the stream may have what is wanted, or until `deadline`. kReady is a reason to try again,
 /// no promise. The caller holds the stream (see caller.h). `more_than`: with kReceive, wait for more bytes

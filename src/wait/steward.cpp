@@ -16,6 +16,7 @@
 #include "base/hidden.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/ready.h"
 #include "link/identity.h"
 #include "table/table.h"
 
@@ -71,7 +72,7 @@ bool see_to(uint32_t slot, uint32_t generation) {
     forget_kernel_readiness(stream);
     if (peer_left(stream, fd))
         return return_to_kernel(stream, fd);
-    const int ready = sys::ready_now(fd, POLLRDHUP);
+    const int ready = ready_now(fd, POLLRDHUP);
     return ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 

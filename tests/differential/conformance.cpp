@@ -284,6 +284,8 @@ const Row kRows[] = {
     ASK("getsockopt", "TCP_INFO", "bytes_counted", char info[256]; socklen_t size = sizeof info;
         return ::getsockopt(p.b.fd(), IPPROTO_TCP, TCP_INFO, info, &size)),
     ASK("getsockopt", "SO_ERROR", "reset_seen_by_option", return get(p.b, SOL_SOCKET, SO_ERROR)),
+    ASK("getsockopt", "TCP_ZEROCOPY_RECEIVE", "zerocopy_receive", uint64_t request[3]{};
+        socklen_t size = sizeof request; return ::getsockopt(p.b.fd(), IPPROTO_TCP, 35, request, &size)),
     ASK("getsockopt, setsockopt", "all others", "options", return set(p.b, SOL_SOCKET, SO_KEEPALIVE, 1)),
     ASK("getsockname, getpeername", "", "names", sockaddr_storage name; socklen_t size = sizeof name;
         return ::getpeername(p.b.fd(), reinterpret_cast<sockaddr*>(&name), &size)),

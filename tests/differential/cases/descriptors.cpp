@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
 #include <vector>
 
 #include "cases.h"
@@ -45,6 +46,55 @@ CASE(limit_of_descriptors) {
     });
     exchange(p.a, p.b);
 }
+
+namespace {
+
+/// The program allows itself no more descriptors, as sandboxes do.
+void allow_none(const End& end, bool for_good) {
+    end.call("no descriptors", [for_good] {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        const rlimit none{0, for_good ? 0 : limit.rlim_max};
+        return ::setrlimit(RLIMIT_NOFILE, &none);
+    });
+}
+
+/// `what` once the other end sleeps. There nothing can be looked at any more, neither /proc nor a poll.
+void soon(const End& end, const std::string& name, long (*what)(int fd)) {
+    end.quietly(name, [&](Outcome&) {
+        std::thread([fd = end.fd(), what] {
+            usleep(50'000);
+            what(fd);
+        }).detach();
+    });
+}
+
+/// An end without them, in a process of its own.
+void serve_without_any(Pair& p, bool for_good) {
+    const Actor child = p.script.fork(p.b.actor());
+    const End end = p.b.in(child, "child");
+    p.b.close();
+    soon(p.a, "send", [](int fd) -> long { return ::send(fd, "first", 5, 0); });
+    end.recv(10);
+    allow_none(end, for_good);
+    end.send("pong");
+    p.a.await_bytes(4);
+    p.a.recv(10);
+    soon(p.a, "send", [](int fd) -> long { return ::send(fd, "more", 4, 0); });
+    end.recv(10);
+    soon(p.a, "shutdown", [](int fd) -> long { return ::shutdown(fd, SHUT_WR); });
+    end.recv(10);
+    end.recv(10);
+    end.send("last");
+    p.a.await_bytes(4);
+    p.a.recv(10);
+    p.script.exit(child);
+}
+
+}  // namespace
+
+CASE_THAT(no_descriptors_for_now, kBlocking) { serve_without_any(p, false); }
+CASE_THAT(no_descriptors_for_good, kBlocking) { serve_without_any(p, true); }
 
 CASE(duplicates) {
     const End one = p.b.dup("one");

@@ -1,6 +1,13 @@
 // Receiving: every call and flag, on bytes that are there, on an empty stream, and at its end.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
 
 #include "cases.h"
 
@@ -343,6 +350,91 @@ CASE(large_transfers) {
         p.b.drain(size);
         sending.finish();
     }
+}
+
+namespace {
+
+/// The kernel's option, by its number: libc's header of it is older.
+constexpr int kZerocopyReceive = 35;
+struct ZerocopyReceive {
+    uint64_t address;
+    uint32_t length;
+    uint32_t recv_skip_hint;
+    uint32_t inq;
+    int32_t err;
+};
+
+/// Receives by mapping, and by reading what cannot be mapped, until nothing is there. What was mapped and
+/// what was read is the kernel's matter.
+void receive_by_mapping(const End& end, const std::string& expected) {
+    end.call_with_text("TCP_ZEROCOPY_RECEIVE and read", [&](Outcome& outcome) {
+        constexpr size_t kSize = 65536;
+        void* const memory = ::mmap(nullptr, kSize, PROT_READ, MAP_SHARED, end.fd(), 0);
+        if (memory == MAP_FAILED) {
+            outcome.text = "no mapping";
+            return;
+        }
+        std::string all;
+        for (;;) {
+            ZerocopyReceive request{reinterpret_cast<uintptr_t>(memory), kSize, 0, 0, 0};
+            socklen_t size = sizeof request;
+            if (::getsockopt(end.fd(), IPPROTO_TCP, kZerocopyReceive, &request, &size) < 0) {
+                outcome.error = errno;
+                outcome.value = -1;
+                break;
+            }
+            all.append(static_cast<const char*>(memory), request.length);
+            char bytes[kSize];
+            const size_t wanted = request.recv_skip_hint < kSize ? request.recv_skip_hint : kSize;
+            const ssize_t got = wanted == 0 ? 0 : ::read(end.fd(), bytes, wanted);
+            if (got > 0)
+                all.append(bytes, static_cast<size_t>(got));
+            else if (request.length == 0)
+                break;
+        }
+        outcome.text = all == expected ? "as sent" : format("other bytes, %zu", all.size());
+        ::munmap(memory, kSize);
+    });
+}
+
+}  // namespace
+
+CASE(zerocopy_receive) {
+    for (unsigned round = 1; round <= 3; ++round) {
+        p.a.send(pattern(20'000, round));
+        p.b.await_bytes(20'000);
+        receive_by_mapping(p.b, pattern(20'000, round));
+    }
+    p.b.send("back");
+    p.a.await_bytes(4);
+    p.a.recv(10);
+    p.a.close();
+    p.b.await_end();
+    receive_by_mapping(p.b, "");
+}
+
+CASE(zerocopy_receive_of_what_is_left) {
+    p.a.send(pattern(30'000, 5));
+    p.a.close();
+    p.b.await_bytes(30'000);
+    p.b.await_end();
+    receive_by_mapping(p.b, pattern(30'000, 5));
+}
+
+CASE(zerocopy_receive_refused) {
+    p.a.send("bytes");
+    p.b.await_bytes(5);
+    p.b.call("of another address", [&] {
+        ZerocopyReceive request{1234, 4096, 0, 0, 0};
+        socklen_t size = sizeof request;
+        return ::getsockopt(p.b.fd(), IPPROTO_TCP, kZerocopyReceive, &request, &size);
+    });
+    p.b.call("of too little", [&] {
+        ZerocopyReceive request{};
+        socklen_t size = 4;
+        return ::getsockopt(p.b.fd(), IPPROTO_TCP, kZerocopyReceive, &request, &size);
+    });
+    p.b.recv(10);
 }
 
 }  // namespace differential

@@ -1,6 +1,13 @@
 // Timeouts, low-water marks, and signals that end a wait or do not.
+#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
+
+#include <atomic>
 
 #include "cases.h"
 
@@ -276,6 +283,144 @@ CASE_THAT(interrupted_send, kBlocking) {
     again.still_waiting();
     p.b.close();
     again.finish();
+}
+
+namespace {
+
+/// What the handler of SIGUSR2 does to the descriptor that the call under it waits on. The kernel begins the
+/// call anew after it, and sees that.
+std::atomic<int> changed{-1};
+std::atomic<int> other{-1};
+std::atomic<int> changes_made{0};
+
+void install_change(const End& end, void (*change)(int)) {
+    end.quietly("sigaction", [&](Outcome&) {
+        changed.store(end.fd());
+        changes_made.store(0);
+        struct sigaction action {};
+        action.sa_handler = change;
+        action.sa_flags = SA_RESTART;
+        sigaction(SIGUSR2, &action, nullptr);
+    });
+}
+
+/// `call` in a thread that gets the signal once it sleeps.
+void call_under_change(const End& end, const std::string& what, long (*call)(int fd)) {
+    end.call(what, [&]() -> long {
+        static std::atomic<long> result;
+        static std::atomic<int> error;
+        static std::atomic<long (*)(int)> body;
+        body.store(call);
+        pthread_t thread;
+        pthread_create(
+            &thread, nullptr,
+            [](void*) -> void* {
+                const long value = body.load()(changed.load());
+                error.store(errno);
+                result.store(value);
+                return nullptr;
+            },
+            nullptr);
+        usleep(30'000);
+        pthread_kill(thread, SIGUSR2);
+        pthread_join(thread, nullptr);
+        errno = error.load();
+        return changes_made.load() == 1 ? result.load() : -2;
+    });
+}
+
+long receive_some(int fd) {
+    char bytes[16];
+    return ::recv(fd, bytes, sizeof bytes, 0);
+}
+long read_some(int fd) {
+    char bytes[16];
+    return ::read(fd, bytes, sizeof bytes);
+}
+long receive_message(int fd) {
+    char bytes[16];
+    iovec part{bytes, sizeof bytes};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    return ::recvmsg(fd, &message, 0);
+}
+
+void close_it(int) {
+    ::close(changed.load());
+    changes_made.fetch_add(1);
+}
+
+}  // namespace
+
+CASE_THAT(closed_by_a_restarting_handler, kBlocking) {
+    install_change(p.b, close_it);
+    call_under_change(p.b, "recv", receive_some);
+    p.a.await_end();
+    p.a.recv(10);
+}
+
+CASE_THAT(closed_by_a_restarting_handler_under_recvmsg, kBlocking) {
+    install_change(p.b, close_it);
+    call_under_change(p.b, "recvmsg", receive_message);
+    p.a.await_end();
+    p.a.recv(10);
+}
+
+CASE_THAT(closed_by_a_restarting_handler_of_two_kinds, kBlocking) {
+    install(p.b, SIGUSR1, 0);  // with this one a sleep is made in another way
+    install_change(p.b, close_it);
+    call_under_change(p.b, "recv", receive_some);
+    p.a.await_end();
+    p.a.recv(10);
+}
+
+CASE_THAT(made_nonblocking_by_a_restarting_handler, kBlocking) {
+    install_change(p.b, [](int) {
+        ::fcntl(changed.load(), F_SETFL, O_NONBLOCK);
+        changes_made.fetch_add(1);
+    });
+    call_under_change(p.b, "recv", receive_some);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.recv(10);
+}
+
+CASE_THAT(timed_by_a_restarting_handler, kBlocking) {
+    install_change(p.b, [](int) {
+        const timeval time{0, 30'000};
+        ::setsockopt(changed.load(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+        changes_made.fetch_add(1);
+    });
+    call_under_change(p.b, "recv", receive_some);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.recv(10);
+}
+
+CASE_THAT(replaced_by_a_restarting_handler, kBlocking) {
+    p.b.quietly("pipe", [](Outcome&) {
+        int pipe[2];
+        if (::pipe(pipe) == 0 && ::write(pipe[1], "piped", 5) == 5)
+            other.store(pipe[0]);
+    });
+    install_change(p.b, [](int) {
+        ::dup2(other.load(), changed.load());
+        changes_made.fetch_add(1);
+    });
+    call_under_change(p.b, "read", read_some);
+    p.a.await_end();
+    p.a.recv(10);
+}
+
+CASE_THAT(closed_by_a_thread_and_restarted, kBlocking) {
+    // What another thread closes the call goes on with, until a handler makes the kernel begin it anew.
+    install(p.b, SIGUSR1, SA_RESTART);
+    Pending receiving = p.b.start_recv(10);
+    p.b.close();
+    receiving.still_waiting();
+    receiving.interrupt(SIGUSR1);
+    receiving.finish();
 }
 
 }  // namespace differential
