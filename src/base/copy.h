@@ -20,14 +20,14 @@ extern const char loopfast_copy_fault[] __attribute__((visibility("hidden")));
 }
 
 /// The handler is never called while the thread has its signal blocked: the kernel ends the process instead.
-/// posix/masks.cpp sees to it that none has, and says so here, once for each thread.
+/// posix/masks.cpp sees to it that none has, and says so here, once for each thread as a rule.
 inline thread_local bool faults_reach_handler = false;
 inline std::atomic<void (*)()> free_faults{nullptr};
 
 [[gnu::noinline, gnu::cold]] inline void let_faults_reach_handler() {
     if (void (*const free)() = free_faults.load(std::memory_order_acquire); free != nullptr) {
+        faults_reach_handler = true;  // first: it may find that they cannot
         free();
-        faults_reach_handler = true;
     }
 }
 

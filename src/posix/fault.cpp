@@ -59,6 +59,7 @@ constexpr int kMirrored = SA_ONSTACK | SA_RESTART;
 /// for the process, to whichever has it free. There it lies pending as the program expects.
 void keep_pending(int signal, siginfo_t* info, ucontext_t* context) {
     change_kernel_mask(SIG_BLOCK, bit_of(signal));
+    faults_reach_handler = false;  // the next copy sees whether it was taken meanwhile
     // A mask that was for one wait, ppoll's or sigsuspend's, is over when this returns.
     const Mask after = word_of(context->uc_sigmask);
     if ((after & kStandIn) != 0)

@@ -81,7 +81,7 @@ void translate_own_mask() {
     const Mask mask = kernel_mask();
     if ((mask & kFaultSignals) == 0)
         return;
-    mean(mask & kTranslated);
+    mean(for_program(mask) & kTranslated);
     // In one step: one that is pending must not find itself free meanwhile.
     change_kernel_mask(SIG_SETMASK, for_kernel(mask));
 }

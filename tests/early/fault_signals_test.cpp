@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -281,6 +282,22 @@ void pending() {
     tell_mask("end");
 }
 
+void pending_and_taken() {
+    connect_them();
+    const sigset_t both = set_of(SIGSEGV, SIGBUS);
+    change(SIG_BLOCK, both);
+    const int taker = signalfd(-1, &both, SFD_NONBLOCK);
+    for (int i = 0; i < 2; ++i) {
+        raise(SIGSEGV);
+        kill(getpid(), SIGBUS);
+        signalfd_siginfo taken[3];
+        result("taken", read(taker, taken, sizeof taken));
+        use_bad_pointers();
+        tell_mask("both");
+        tell_pending();
+    }
+}
+
 void pending_in_handler() {
     connect_them();
     handle(SIGSEGV, say, 0);
@@ -416,6 +433,7 @@ void inherited() {
         execvp("grep", arguments), _exit(97);
     }
     waitpid(child, nullptr, 0);
+    // NOLINTNEXTLINE(cert-env33-c): it is one of the ways in which masks are inherited
     result("system", system("exec grep -E 'Sig(Blk|Ign)' /proc/self/status"));
     result("exec", execl("/nowhere", "nowhere", nullptr));
     tell("ignored %d\n", signal(SIGSEGV, SIG_IGN) == SIG_IGN);
@@ -492,6 +510,7 @@ constexpr Check kChecks[] = {{"blocked_all", blocked_all},
                              {"bad_pointer_in_own_handler", bad_pointer_in_own_handler},
                              {"second_fault_in_handler", second_fault_in_handler},
                              {"pending", pending},
+                             {"pending_and_taken", pending_and_taken},
                              {"pending_in_handler", pending_in_handler},
                              {"sent_to_who_has_it_free", sent_to_who_has_it_free},
                              {"waits_with_masks", waits_with_masks},
