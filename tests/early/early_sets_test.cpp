@@ -281,6 +281,9 @@ void races() {
 struct Scenario {
     const char* name;
     void (*run)();
+    /// Where a set is closed while it is being read, the sets of the process cannot be known, and the
+    /// connection rightly stays on the kernel lane. That shows nothing; another attempt does.
+    int attempts = 1;
 };
 constexpr Scenario kScenarios[] = {
     {"level", level},
@@ -290,7 +293,7 @@ constexpr Scenario kScenarios[] = {
     {"sleepers_on_entries", sleepers_on_entries},
     {"timed", timed},
     {"set_in_a_set", set_in_a_set},
-    {"races", races},
+    {"races", races, 4},
 };
 
 }  // namespace
@@ -300,14 +303,18 @@ int main(int argc, char** argv) {
     for (const Scenario& scenario : kScenarios) {
         if (argc > 1 && std::strcmp(argv[1], scenario.name) != 0)
             continue;
-        const pid_t pid = fork();
-        if (pid == 0) {
-            alarm(40);
-            scenario.run();
-            std::_Exit(0);
-        }
         int status = 1;
-        waitpid(pid, &status, 0);
+        for (int attempt = 0; attempt < scenario.attempts && status != 0; ++attempt) {
+            const pid_t pid = fork();
+            if (pid == 0) {
+                alarm(40);
+                scenario.run();
+                std::_Exit(0);
+            }
+            waitpid(pid, &status, 0);
+            if (WIFSIGNALED(status))
+                break;  // it hangs, or crashed: not what another attempt may hide
+        }
         if (status != 0) {
             std::fprintf(stderr, "%s: FAILED, status %x\n", scenario.name, status);
             ++failed;
