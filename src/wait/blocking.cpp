@@ -106,7 +106,14 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
             ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
         if (ended != WaitResult::kReady && marked && !peek) {
             result = receive_some(stream, call.fd(), target, size - static_cast<size_t>(total), flags);
-            total += result > 0 ? result : 0;
+            if (result > 0) {
+                total += result;
+                rest.skip(static_cast<size_t>(result));  // where a handler ran, the call may go on
+                if (static_cast<size_t>(total) >= wanted)
+                    return total;
+            } else if (result != -EAGAIN) {
+                return total > 0 ? total : result;
+            }
         }
         switch (ended) {
         case WaitResult::kReady:
