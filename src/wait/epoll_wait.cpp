@@ -270,6 +270,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     for (bool first = true;; first = false) {
         const int before = take_ordinary_first(descriptor_now(set_fd), events, capacity, mask);
         int found = before > 0 ? before : 0;
+        ordinary_lively_ = ordinary_lively_ || found != 0;
         found += scan(events + found, capacity - found);
         if (before < 0 && found == 0) [[unlikely]] {
             pass_on();
@@ -288,7 +289,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
                 lock.unlock();
                 return -EINTR;
             }
-            ordinary_lively_ = more > 0;
+            ordinary_lively_ = more > 0 || ordinary_first_;
             found += more > 0 ? more : 0;
             if (found < capacity && more >= 0 && (of_streams || (timeout == 0 && found == 0)))
                 found += scan(events + found, capacity - found, true);  // what it told of streams
