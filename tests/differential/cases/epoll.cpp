@@ -128,18 +128,6 @@ CASE(epoll_edge_of_a_shutdown) {
     set.wait();
     p.b.shutdown(SHUT_WR);
     p.a.await_end();
-    // The acknowledgement is an edge of its own where it comes late, in the kernel, too.
-    p.b.call("its end is acknowledged", [&]() -> long {
-        constexpr int kFinWait2 = 5;  // netinet/tcp.h has the name, and does not go with linux/tcp.h
-        tcp_info info{};
-        for (int i = 0; i < 2000; ++i, ::usleep(1000)) {
-            socklen_t size = sizeof info;
-            if (::getsockopt(p.b.fd(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
-                info.tcpi_state == kFinWait2)
-                return info.tcpi_state;
-        }
-        return -1;
-    });
     set.wait();
     set.wait();
 }
