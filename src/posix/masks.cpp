@@ -110,10 +110,19 @@ BelievedMask::~BelievedMask() {
 }
 
 // Real until there is something to translate, and then a call of our own: nothing that libc adds is wanted.
-LOOPFAST_PUBLIC int sigprocmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+int set_mask(int how, const sigset_t* set, sigset_t* old) {
     if (!masks_translated.load(std::memory_order_acquire))
         return real::sigprocmask(how, set, old);
     return returned<int>(change_mask(how, set, old));
+}
+
+int suspend(const sigset_t* mask) {
+    const WaitMask waiting(mask);
+    return real::sigsuspend(waiting.get());
+}
+
+LOOPFAST_PUBLIC int sigprocmask(int how, const sigset_t* set, sigset_t* old) noexcept {
+    return set_mask(how, set, old);
 }
 LOOPFAST_PUBLIC int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) noexcept {
     if (!masks_translated.load(std::memory_order_acquire))
@@ -121,10 +130,7 @@ LOOPFAST_PUBLIC int pthread_sigmask(int how, const sigset_t* set, sigset_t* old)
     return -change_mask(how, set, old);
 }
 
-LOOPFAST_PUBLIC int sigsuspend(const sigset_t* mask) {
-    const WaitMask waiting(mask);
-    return real::sigsuspend(waiting.get());
-}
-LOOPFAST_PUBLIC int __sigsuspend(const sigset_t* mask) { return sigsuspend(mask); }
+LOOPFAST_PUBLIC int sigsuspend(const sigset_t* mask) { return suspend(mask); }
+LOOPFAST_PUBLIC int __sigsuspend(const sigset_t* mask) { return suspend(mask); }
 
 }  // namespace loopfast

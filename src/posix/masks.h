@@ -54,6 +54,10 @@ Mask kernel_mask();
 /// sigprocmask in the program's words. @return 0 or -errno.
 int change_mask(int how, const sigset_t* set, sigset_t* old);
 
+/// What sigprocmask() and sigsuspend() do, not through the public names, see set_disposition().
+int set_mask(int how, const sigset_t* set, sigset_t* old);
+int suspend(const sigset_t* mask);
+
 /// The calling thread's mask comes from before our handlers: it is translated.
 void translate_own_mask();
 

@@ -5,6 +5,7 @@
 
 #include "posix/masks.h"
 #include "posix/posix.h"
+#include "posix/signals.h"
 
 namespace loopfast {
 
@@ -22,7 +23,7 @@ bool only(int signal, sigset_t& set) {
 
 int change_one(int how, int signal) {
     sigset_t set;
-    return only(signal, set) ? sigprocmask(how, &set, nullptr) : -1;
+    return only(signal, set) ? set_mask(how, &set, nullptr) : -1;
 }
 
 /// The masks of 4.2BSD have 32 signals.
@@ -31,23 +32,23 @@ int change_many(int how, int mask) {
     sigset_t old;
     sigemptyset(&set);
     put_word(set, static_cast<unsigned>(mask));
-    return sigprocmask(how, &set, &old) < 0 ? -1 : static_cast<int>(word_of(old));
+    return set_mask(how, &set, &old) < 0 ? -1 : static_cast<int>(word_of(old));
 }
 
 int suspend_with(int mask) {
     sigset_t set;
     sigemptyset(&set);
     put_word(set, static_cast<unsigned>(mask));
-    return sigsuspend(&set);
+    return suspend(&set);
 }
 
 int suspend_without(int signal) {
     sigset_t set;
     sigset_t now;
-    if (!only(signal, set) || sigprocmask(SIG_BLOCK, nullptr, &now) < 0)
+    if (!only(signal, set) || set_mask(SIG_BLOCK, nullptr, &now) < 0)
         return -1;
     put_word(now, word_of(now) & ~bit_of(signal));
-    return sigsuspend(&now);
+    return suspend(&now);
 }
 
 }  // namespace
@@ -65,11 +66,11 @@ LOOPFAST_PUBLIC sighandler_t sigset(int signal, sighandler_t handler) noexcept {
     struct sigaction action {};
     struct sigaction before {};
     action.sa_handler = handler;
-    if (hold && sigprocmask(SIG_BLOCK, &set, &old) < 0)
+    if (hold && set_mask(SIG_BLOCK, &set, &old) < 0)
         return SIG_ERR;
-    if (sigaction(signal, hold ? nullptr : &action, &before) < 0)
+    if (set_disposition(signal, hold ? nullptr : &action, &before) < 0)
         return SIG_ERR;
-    if (!hold && sigprocmask(SIG_UNBLOCK, &set, &old) < 0)
+    if (!hold && set_mask(SIG_UNBLOCK, &set, &old) < 0)
         return SIG_ERR;
     return (word_of(old) & bit_of(signal)) != 0 ? SIG_HOLD : before.sa_handler;
 }
@@ -77,7 +78,7 @@ LOOPFAST_PUBLIC sighandler_t sigset(int signal, sighandler_t handler) noexcept {
 LOOPFAST_PUBLIC int sigignore(int signal) noexcept {
     struct sigaction action {};
     action.sa_handler = SIG_IGN;
-    return sigaction(signal, &action, nullptr);
+    return set_disposition(signal, &action, nullptr);
 }
 
 LOOPFAST_PUBLIC int sighold(int signal) noexcept { return change_one(SIG_BLOCK, signal); }

@@ -45,7 +45,7 @@ bool raw_sigaction(int signal, const KernelAction* set, KernelAction* old, long&
     const struct sigaction wanted = for_libc(given);
     struct sigaction before {};
     const struct sigaction* const asked = set != nullptr ? &wanted : nullptr;
-    result = sigaction(signal, asked, &before) < 0 ? -errno : 0;
+    result = set_disposition(signal, asked, &before) < 0 ? -errno : 0;
     if (result == 0 && old != nullptr)
         result = put(old, from_libc(before));
     return true;

@@ -38,7 +38,7 @@ sighandler_t install(int number, sighandler_t handler, int flags, bool itself) {
     action.sa_flags = flags;
     if (itself && is_there(number))
         put_word(action.sa_mask, bit_of(number));
-    return sigaction(number, &action, &old) < 0 ? SIG_ERR : old.sa_handler;
+    return set_disposition(number, &action, &old) < 0 ? SIG_ERR : old.sa_handler;
 }
 
 }  // namespace
@@ -87,17 +87,22 @@ void translate_handlers() {
     }
 }
 
-LOOPFAST_PUBLIC int sigaction(int signal, const struct sigaction* action, struct sigaction* old) noexcept {
+int set_disposition(int signal, const struct sigaction* action, struct sigaction* old) {
     const int result = kept_disposition(signal, action, old) ? 0 : other_disposition(signal, action, old);
     if (result == 0 && action != nullptr)
         note(signal);
     return result;
 }
+LOOPFAST_PUBLIC int sigaction(int signal, const struct sigaction* action, struct sigaction* old) noexcept {
+    return set_disposition(signal, action, old);
+}
 LOOPFAST_PUBLIC int __sigaction(int signal, const struct sigaction* action, struct sigaction* old) noexcept {
-    return sigaction(signal, action, old);
+    return set_disposition(signal, action, old);
 }
 
-LOOPFAST_PUBLIC sighandler_t signal(int number, sighandler_t handler) noexcept {
+namespace {
+
+sighandler_t set_handler(int number, sighandler_t handler) {
     if (kept_disposition(number, nullptr, nullptr))
         return install(number, handler, SA_RESTART, true);
     const sighandler_t result = real::signal(number, handler);
@@ -105,25 +110,31 @@ LOOPFAST_PUBLIC sighandler_t signal(int number, sighandler_t handler) noexcept {
         note(number);
     return result;
 }
+
+}  // namespace
+
+LOOPFAST_PUBLIC sighandler_t signal(int number, sighandler_t handler) noexcept {
+    return set_handler(number, handler);
+}
 LOOPFAST_PUBLIC sighandler_t bsd_signal(int number, sighandler_t handler) noexcept {
-    return signal(number, handler);
+    return set_handler(number, handler);
 }
 LOOPFAST_PUBLIC sighandler_t ssignal(int number, sighandler_t handler) noexcept {
-    return signal(number, handler);
+    return set_handler(number, handler);
 }
 LOOPFAST_PUBLIC sighandler_t sysv_signal(int number, sighandler_t handler) noexcept {
     return install(number, handler, static_cast<int>(SA_RESETHAND | SA_NODEFER), false);
 }
 LOOPFAST_PUBLIC sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
-    return sysv_signal(number, handler);
+    return install(number, handler, static_cast<int>(SA_RESETHAND | SA_NODEFER), false);
 }
 
 LOOPFAST_PUBLIC int siginterrupt(int number, int interrupt) noexcept {
     struct sigaction action {};
-    if (sigaction(number, nullptr, &action) < 0)
+    if (set_disposition(number, nullptr, &action) < 0)
         return -1;
     action.sa_flags = interrupt != 0 ? action.sa_flags & ~SA_RESTART : action.sa_flags | SA_RESTART;
-    return sigaction(number, &action, nullptr);
+    return set_disposition(number, &action, nullptr);
 }
 
 }  // namespace loopfast

@@ -17,6 +17,9 @@ inline bool is_handler(const struct sigaction& action) {
 void translate_handlers();
 /// sigaction for all other signals, in the program's words.
 int other_disposition(int signal, const struct sigaction* set, struct sigaction* old);
+/// What sigaction() does. Never through the public name: a program that defines that itself, as Erlang's
+/// machine does, calls libc's other name for it, which is ours too, and would be called by it for ever.
+int set_disposition(int signal, const struct sigaction* set, struct sigaction* old);
 /// Looks what `signal` does by now.
 void note(int signal);
 

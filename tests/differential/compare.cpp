@@ -248,7 +248,7 @@ int compare(const Comparison& comparison, const std::vector<std::string>& cases)
             const bool same = agree(truth, trace);
             const KnownDifference* listed = known(name, lane);
             if (!same && listed != nullptr && listed->shows == Shows::kAgain &&
-                !only_edges_again(truth, trace))
+                !only_edges_again(truth, trace) && !only_edges_again(trace, truth))
                 listed = nullptr;
             if (comparison.whole_traces && same) {
                 printf("%s, %s and the kernel:\n", name.c_str(), lane.c_str());

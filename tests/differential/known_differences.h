@@ -26,6 +26,8 @@ constexpr KnownDifference kKnownDifferences[] = {
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
     {"random@*", "early run", Shows::kAgain,
      "an entry that goes back into the kernel's set during the hand-over tells its edge again"},
+    {"epoll_edge_of_a_shutdown", "*", Shows::kAgain,
+     "an acknowledgement of the end that comes late is an edge of its own, in the kernel, too"},
     // Death.
     {"peer_killed_with_unread_bytes", "*", Shows::kSometimes,
      "a killed process cannot say that it left bytes unread: the end shows before the reset does"},
