@@ -1079,21 +1079,21 @@ CASE(epoll_tells_of_what_was_just_made_ready) {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof address;
-    ::bind(listener, reinterpret_cast<sockaddr*>(&address), size);
+    (void)::bind(listener, reinterpret_cast<sockaddr*>(&address), size);
     ::listen(listener, 16);
     ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
     int caller = -1;
     show({"a listener", listener,
           [&] {
               caller = ::socket(AF_INET, SOCK_STREAM, 0);
-              ::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
+              (void)::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
           },
           [&] {
               ::close(::accept(listener, nullptr, nullptr));
               ::close(caller);
           }});
     caller = ::socket(AF_INET, SOCK_STREAM, 0);
-    ::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
+    (void)::connect(caller, reinterpret_cast<sockaddr*>(&address), sizeof address);
     const int called = ::accept(listener, nullptr, nullptr);
     show({"another connection", called, [&] { ::send(caller, "x", 1, 0); }, take(called)});
     for (const int fd : {caller, called, listener, local[0], local[1]})
