@@ -22,6 +22,8 @@ extern const char loopfast_copy_fault[] __attribute__((visibility("hidden")));
 /// The handler is never called while the thread has its signal blocked: the kernel ends the process instead.
 /// posix/masks.cpp sees to it that none has, and says so here, once for each thread as a rule.
 inline thread_local bool faults_reach_handler = false;
+/// Release (install_fault_handlers, posix/fault.cpp) pairs with the acquire below: who finds it finds the
+/// handlers installed and masks_translated set.
 inline std::atomic<void (*)()> free_faults{nullptr};
 
 [[gnu::noinline, gnu::cold]] inline void let_faults_reach_handler() {

@@ -25,7 +25,8 @@ constexpr Mask kFaultSignals = bit_of(SIGSEGV) | bit_of(SIGBUS);
 constexpr Mask kStandIn = bit_of(SIGSTKFLT);
 constexpr Mask kTranslated = kFaultSignals | kStandIn;
 
-/// On from when our handlers are installed.
+/// On from when our handlers are installed. Release in install_fault_handlers (fault.cpp) pairs with the
+/// acquire of every call that translates: it finds the program's dispositions kept.
 inline std::atomic<bool> masks_translated{false};
 
 inline Mask word_of(const sigset_t& set) {

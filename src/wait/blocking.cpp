@@ -33,8 +33,13 @@ bool restarts(int64_t timeout) {
 }
 
 /// A handler ran, and the call goes on: it does what a new one would, since the handler may have changed what
-/// that finds. Another thread's close, in contrast, ends no call that is under way.
-bool is_another(const Stream& stream, int fd) { return find_stream(fd) != &stream; }
+/// that finds. Another thread's close, in contrast, ends no call that is under way. @return 0: it waits on;
+/// -EAGAIN: it makes one attempt, without waiting; -ERESTART: the descriptor is another's, or nobody's.
+long after_handler(const Stream& stream, int fd, int flags) {
+    if (find_stream(fd) != &stream)
+        return -ERESTART;
+    return does_not_block(stream, flags) ? -EAGAIN : 0;
+}
 
 /// How many bytes a receive waits for before it returns.
 size_t target_of(const Stream& stream, size_t size, int flags) {
@@ -106,14 +111,10 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
             ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
         if (ended != WaitResult::kReady && marked && !peek) {
             result = receive_some(stream, call.fd(), target, size - static_cast<size_t>(total), flags);
-            if (result > 0) {
-                total += result;
-                rest.skip(static_cast<size_t>(result));  // where a handler ran, the call may go on
-                if (static_cast<size_t>(total) >= wanted)
-                    return total;
-            } else if (result != -EAGAIN) {
+            if (result >= 0)
+                return total + result;
+            if (result != -EAGAIN)
                 return total > 0 ? total : result;
-            }
         }
         switch (ended) {
         case WaitResult::kReady:
@@ -121,18 +122,13 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         case WaitResult::kTimeout:
             return total > 0 ? total : -EAGAIN;
         case WaitResult::kInterrupted:
-            if (total > 0)
-                return total;
-            if (!restarts(timeout))
-                return -EINTR;
-            [[fallthrough]];
         case WaitResult::kRestarted:
             if (total > 0)
-                break;
-            if (is_another(stream, fd))
-                return -ERESTART;
-            if (does_not_block(stream, flags))
-                return receive_some(stream, call.fd(), target, size, flags);
+                return total;  // whatever the handler asked for: there is something to tell
+            if (ended == WaitResult::kInterrupted && !restarts(timeout))
+                return -EINTR;
+            if (const long now = after_handler(stream, fd, flags); now < 0)
+                return now == -EAGAIN ? receive_some(stream, call.fd(), target, size, flags) : now;
             wanted = target_of(stream, size, flags);
             timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
             deadline = -1;
@@ -170,24 +166,20 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         } else {
             if (deadline < 0)
                 deadline = deadline_after(timeout);
-            switch (wait_for(stream, call->fd(), Want::kSend, deadline)) {
+            const WaitResult ended = wait_for(stream, call->fd(), Want::kSend, deadline);
+            switch (ended) {
             case WaitResult::kReady:
                 break;
             case WaitResult::kTimeout:
                 return total > 0 ? total : -EAGAIN;
             case WaitResult::kInterrupted:
-                if (total > 0)
-                    return total;
-                if (!restarts(timeout))
-                    return -EINTR;
-                [[fallthrough]];
             case WaitResult::kRestarted:
                 if (total > 0)
-                    break;
-                if (is_another(stream, fd))
-                    return -ERESTART;
-                if (does_not_block(stream, flags))
-                    return send_some(stream, call->fd(), rest, size, flags);
+                    return total;
+                if (ended == WaitResult::kInterrupted && !restarts(timeout))
+                    return -EINTR;
+                if (const long now = after_handler(stream, fd, flags); now < 0)
+                    return now == -EAGAIN ? send_some(stream, call->fd(), rest, size, flags) : now;
                 timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
                 deadline = -1;
                 break;
@@ -222,20 +214,18 @@ long await_room(Stream& stream, int fd) {
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = deadline_after(timeout);
     for (;;) {
-        switch (wait_for(stream, call.fd(), Want::kSend, deadline)) {
+        const WaitResult ended = wait_for(stream, call.fd(), Want::kSend, deadline);
+        switch (ended) {
         case WaitResult::kReady:
             return 0;
         case WaitResult::kTimeout:
             return -EAGAIN;
         case WaitResult::kInterrupted:
-            if (!restarts(timeout))
-                return -EINTR;
-            [[fallthrough]];
         case WaitResult::kRestarted:
-            if (is_another(stream, fd))
-                return -ERESTART;
-            if (does_not_block(stream, 0))
-                return -EAGAIN;
+            if (ended == WaitResult::kInterrupted && !restarts(timeout))
+                return -EINTR;
+            if (const long now = after_handler(stream, fd, 0); now < 0)
+                return now;
             timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
             deadline = deadline_after(timeout);
             break;

@@ -375,6 +375,24 @@ CASE_THAT(closed_by_a_restarting_handler_of_two_kinds, kBlocking) {
     p.a.recv(10);
 }
 
+// A call that has taken something tells of it when a handler has run, whatever that asked for.
+CASE_THAT(part_of_all_and_a_restarting_handler_of_two_kinds, kBlocking) {
+    install(p.b, SIGUSR1, 0);
+    install(p.b, SIGUSR2, SA_RESTART);
+    for (const int mark : std::vector<int>{1, 10}) {
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, 1);
+        Pending receiving = p.b.start_recv(12, MSG_WAITALL);
+        p.b.set(SOL_SOCKET, SO_RCVLOWAT, mark);
+        p.a.send("hello");
+        receiving.still_waiting();
+        receiving.interrupt(SIGUSR2);
+        receiving.finish();
+        p.a.send("world");
+        p.b.await_bytes(5);
+        p.b.recv(100, MSG_DONTWAIT);
+    }
+}
+
 CASE_THAT(made_nonblocking_by_a_restarting_handler, kBlocking) {
     install_change(p.b, [](int) {
         ::fcntl(changed.load(), F_SETFL, O_NONBLOCK);
