@@ -298,15 +298,6 @@ TEST_P(Halted, AtEachCall) {
     }
 }
 
-Endpoint local(long port) {
-    Endpoint endpoint;
-    endpoint.family = AF_INET;
-    endpoint.port = htons(static_cast<uint16_t>(port));
-    endpoint.ip[0] = 127;
-    endpoint.ip[3] = 1;
-    return endpoint;
-}
-
 /// Where the impostor finds what to be at.
 struct Scene {
     std::atomic<uint32_t> from;

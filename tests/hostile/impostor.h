@@ -3,6 +3,7 @@
 // names and links. It runs until the test is done with it and then tells what it got hold of.
 #pragma once
 
+#include <netinet/in.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -11,6 +12,16 @@
 #include "link/address.h"
 
 namespace loopfast::hostile {
+
+/// The endpoint 127.0.0.1:port.
+inline Endpoint local(long port) {
+    Endpoint endpoint;
+    endpoint.family = AF_INET;
+    endpoint.port = htons(static_cast<uint16_t>(port));
+    endpoint.ip[0] = 127;
+    endpoint.ip[3] = 1;
+    return endpoint;
+}
 
 struct Loot {
     int contained = 0;    ///< the namespaces are really its own

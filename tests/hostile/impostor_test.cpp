@@ -22,16 +22,6 @@ namespace {
 
 constexpr uint16_t kNoPort = 0;
 
-/// The endpoint 127.0.0.1:port.
-Endpoint local(long port) {
-    Endpoint endpoint;
-    endpoint.family = AF_INET;
-    endpoint.port = htons(static_cast<uint16_t>(port));
-    endpoint.ip[0] = 127;
-    endpoint.ip[3] = 1;
-    return endpoint;
-}
-
 /// One victim listens, the other one connects from a port that is known before.
 struct Pair {
     Pair() { service = acceptor.result("listen"); }
