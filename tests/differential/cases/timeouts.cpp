@@ -384,6 +384,7 @@ CASE_THAT(part_of_all_and_a_restarting_handler_of_two_kinds, kBlocking) {
         Pending receiving = p.b.start_recv(12, MSG_WAITALL);
         p.b.set(SOL_SOCKET, SO_RCVLOWAT, mark);
         p.a.send("hello");
+        p.a.outq();  // until the kernel has really delivered it
         receiving.still_waiting();
         receiving.interrupt(SIGUSR2);
         receiving.finish();
