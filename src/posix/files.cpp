@@ -82,7 +82,7 @@ namespace {
 
 /// @return 0 when the pipe takes something, -EPIPE when nobody reads from it, or another -errno.
 long room_in_pipe(int out, bool pipe_waits) {
-    for (;;) {
+    for (HandlersSince handlers;; handlers = {}) {
         const uint32_t ready = ready_now(out, POLLOUT);
         if ((ready & POLLERR) != 0)
             return -EPIPE;
@@ -91,9 +91,9 @@ long room_in_pipe(int out, bool pipe_waits) {
         if (!pipe_waits)
             return -EAGAIN;
         pollfd one{out, POLLOUT, 0};
-        if (real::poll(&one, 1, -1) < 0 &&
-            (errno != EINTR || interrupting_signals.load(std::memory_order_relaxed) != 0))
-            return -errno;
+        const long result = sleep_in_call(SYS_ppoll, sys::word(&one), 1, 0, 0, sizeof(uint64_t), 0, handlers);
+        if (result < 0 && (result != -EINTR || handlers.interrupting()))
+            return result;
     }
 }
 

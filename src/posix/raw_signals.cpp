@@ -15,28 +15,7 @@ namespace {
 
 constexpr long kMaskSize = sizeof(Mask);
 
-/// What rt_sigaction takes on x86-64 and arm64.
-struct KernelAction {
-    sighandler_t handler;
-    unsigned long flags;
-    void (*restorer)();
-    Mask mask;
-};
-
-struct sigaction for_libc(const KernelAction& from) {
-    struct sigaction to {};
-    to.sa_handler = from.handler;
-    to.sa_flags = static_cast<int>(from.flags);
-    to.sa_restorer = from.restorer;
-    put_word(to.sa_mask, from.mask);
-    return to;
-}
-
-KernelAction from_libc(const struct sigaction& from) {
-    return {from.sa_handler, static_cast<unsigned>(from.sa_flags), from.sa_restorer, word_of(from.sa_mask)};
-}
-
-/// With libc's own way back from handlers, which is as good.
+/// With our way back from handlers, which is as good.
 bool raw_sigaction(int signal, const KernelAction* set, KernelAction* old, long& result) {
     KernelAction given{};
     if (signal < 1 || signal > 64 || signal == 32 || signal == 33 ||

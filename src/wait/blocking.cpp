@@ -26,10 +26,9 @@ void cancellation_point() {
         pthread_testcancel();
 }
 
-/// After a wait was interrupted: does the call go on? A call with a timeout never does. (Where there are
-/// handlers of both kinds a wait is only interrupted by those that end the call.)
-bool restarts(int64_t timeout) {
-    return timeout == kForever && interrupting_signals.load(std::memory_order_relaxed) == 0;
+/// After a handler ran: does the call end? One with a timeout always does.
+bool ends(WaitResult ended, int64_t timeout) {
+    return ended == WaitResult::kInterrupted || timeout != kForever;
 }
 
 /// A handler ran, and the call goes on: it does what a new one would, since the handler may have changed what
@@ -55,9 +54,9 @@ namespace {
 
 /// A receive of no bytes waits once, and whatever ends the wait, it returns none: the kernel leaves an error
 /// to the next call.
-long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline) {
+long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline, const HandlersSince& handlers) {
     constexpr uint32_t kAnything = POLLIN | POLLRDHUP | POLLHUP | POLLERR;
-    while (wait_for(stream, call.fd(), Want::kReceive, deadline) == WaitResult::kReady &&
+    while (wait_for(stream, call.fd(), Want::kReceive, deadline, handlers) == WaitResult::kReady &&
            (readiness(stream, call.fd(), Freshness::kRecent) & kAnything) == 0) {
     }
     return 0;
@@ -67,6 +66,7 @@ long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline) {
 
 long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     cancellation_point();
+    HandlersSince handlers;
     const bool peek = (flags & MSG_PEEK) != 0;
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
     Buffers* const target = to != nullptr ? &rest : nullptr;
@@ -101,14 +101,14 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (deadline < 0)
             deadline = deadline_after(timeout);
         if (size == 0)
-            return wait_for_nothing(stream, call, deadline);
+            return wait_for_nothing(stream, call, deadline, handlers);
         const uint64_t seen = peek ? static_cast<uint64_t>(total) : 0;
-        WaitResult ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
+        WaitResult ended = wait_for(stream, call.fd(), Want::kReceive, deadline, handlers, seen);
         // SO_RCVLOWAT as it is now says when the kernel wakes who waits, whatever it was when the call began;
         // but however the wait ends, what is there is taken.
         const bool marked = stream.shared->low_water.load(std::memory_order_relaxed) > 1;
         while (marked && ended == WaitResult::kReady && !is_ready(stream, call.fd(), Want::kReceive, seen))
-            ended = wait_for(stream, call.fd(), Want::kReceive, deadline, seen);
+            ended = wait_for(stream, call.fd(), Want::kReceive, deadline, handlers, seen);
         if (ended != WaitResult::kReady && marked && !peek) {
             result = receive_some(stream, call.fd(), target, size - static_cast<size_t>(total), flags);
             if (result >= 0)
@@ -125,8 +125,9 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         case WaitResult::kRestarted:
             if (total > 0)
                 return total;  // whatever the handler asked for: there is something to tell
-            if (ended == WaitResult::kInterrupted && !restarts(timeout))
+            if (ends(ended, timeout))
                 return -EINTR;
+            handlers = {};
             if (const long now = after_handler(stream, fd, flags); now < 0)
                 return now == -EAGAIN ? receive_some(stream, call.fd(), target, size, flags) : now;
             wanted = target_of(stream, size, flags);
@@ -150,7 +151,7 @@ namespace {
 
 /// The rest of a send, after its first attempt gave `result`. With a call it waits for room.
 long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int flags, long result,
-               const Caller* call) {
+               const Caller* call, HandlersSince& handlers) {
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
     Buffers rest = from;
@@ -166,7 +167,7 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         } else {
             if (deadline < 0)
                 deadline = deadline_after(timeout);
-            const WaitResult ended = wait_for(stream, call->fd(), Want::kSend, deadline);
+            const WaitResult ended = wait_for(stream, call->fd(), Want::kSend, deadline, handlers);
             switch (ended) {
             case WaitResult::kReady:
                 break;
@@ -176,8 +177,9 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
             case WaitResult::kRestarted:
                 if (total > 0)
                     return total;
-                if (ended == WaitResult::kInterrupted && !restarts(timeout))
+                if (ends(ended, timeout))
                     return -EINTR;
+                handlers = {};
                 if (const long now = after_handler(stream, fd, flags); now < 0)
                     return now == -EAGAIN ? send_some(stream, call->fd(), rest, size, flags) : now;
                 timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
@@ -194,27 +196,29 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
 
 long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
     cancellation_point();
+    HandlersSince handlers;
     const long result = send_some(stream, fd, from, size, flags);
     if (result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)) [[likely]]
         return result;
     if (does_not_block(stream, flags))
-        return result < 0 ? result : send_rest(stream, fd, from, size, flags, result, nullptr);
+        return result < 0 ? result : send_rest(stream, fd, from, size, flags, result, nullptr, handlers);
     const Caller call(stream, fd);
     if (!call.alive())
         return result > 0 ? result : -EBADF;
-    return send_rest(stream, fd, from, size, flags, result, &call);
+    return send_rest(stream, fd, from, size, flags, result, &call, handlers);
 }
 
 long await_room(Stream& stream, int fd) {
     if (does_not_block(stream, 0))
         return -EAGAIN;
+    HandlersSince handlers;
     const Caller call(stream, fd);
     if (!call.alive())
         return -EBADF;
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = deadline_after(timeout);
     for (;;) {
-        const WaitResult ended = wait_for(stream, call.fd(), Want::kSend, deadline);
+        const WaitResult ended = wait_for(stream, call.fd(), Want::kSend, deadline, handlers);
         switch (ended) {
         case WaitResult::kReady:
             return 0;
@@ -222,8 +226,9 @@ long await_room(Stream& stream, int fd) {
             return -EAGAIN;
         case WaitResult::kInterrupted:
         case WaitResult::kRestarted:
-            if (ended == WaitResult::kInterrupted && !restarts(timeout))
+            if (ends(ended, timeout))
                 return -EINTR;
+            handlers = {};
             if (const long now = after_handler(stream, fd, 0); now < 0)
                 return now;
             timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);

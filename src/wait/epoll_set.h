@@ -18,6 +18,7 @@
 
 #include <cstdint>
 
+#include "base/handlers.h"
 #include "base/lock.h"
 #include "stream/stream.h"
 #include "wait/interest.h"
@@ -136,7 +137,7 @@ private:
     void kick();
     void pass_on();
     int wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
-                       bool& again);
+                       const HandlersSince& handlers, bool& again);
     int control_managed(int operation, int fd, Interest* interest, Stream* stream, epoll_event* event);
 
     InterestTable interests_;

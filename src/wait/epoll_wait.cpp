@@ -176,8 +176,8 @@ bool EpollSet::leave_kernel() {
 }
 
 int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout,
-                             const sigset_t* mask, bool& again) {
-    const int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask);
+                             const sigset_t* mask, const HandlersSince& handlers, bool& again) {
+    const int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask, handlers);
     const int kept = leave_kernel() ? without_kicks(events, count) : count;
     // An entry that was claimed meanwhile has taken what it had to tell with it, before the kick could come.
     if (kept == 0 && (count > 0 || has_managed()))
@@ -249,6 +249,7 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
 
 int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t timeout,
                           const sigset_t* mask, bool may_spin) {
+    const HandlersSince handlers;
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     for (bool again = true; again;) {
         again = false;
@@ -261,7 +262,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         kernel_sleepers_.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
         const int count = wait_in_kernel(descriptor_now(set_fd), events, capacity,
-                                         timeout == 0 ? 0 : time_left(deadline), mask, again);
+                                         timeout == 0 ? 0 : time_left(deadline), mask, handlers, again);
         if (!again)
             return count;
     }
@@ -301,11 +302,13 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
                     // Other threads get at the set in between.
                     found = scan(events, capacity);
                     if (found != 0)
-                        return true;
+                        return SpinStep::kReady;
+                    if (handlers.any())
+                        return SpinStep::kGiveUp;  // and so does the sleep
                     lock.unlock();
                     pause_cpu();
                     lock.lock();
-                    return false;
+                    return SpinStep::kGoOn;
                 });
         }
         if (found != 0 || timeout == 0) {
@@ -315,6 +318,11 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
 
         if (!can_sleep()) {
+            if (handlers.any()) {
+                pass_on();
+                lock.unlock();
+                return -EINTR;
+            }
             lock.unlock();
             sys::sleep_ns(200'000);
             lock.lock();
@@ -354,7 +362,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         lock.unlock();
         epoll_event hidden[kHiddenEvents];
         const int64_t start = now_ns();
-        const int count = sleep_in_epoll(hidden_, hidden, kHiddenEvents, left, mask);
+        const int count = sleep_in_epoll(hidden_, hidden, kHiddenEvents, left, mask, handlers);
         lock.lock();
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
         disarm_hot(token);

@@ -318,6 +318,7 @@ namespace {
 
 [[gnu::noinline]] int poll_rounds(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask,
                                   const Scratch& scratch, bool& slept_on_sets) {
+    const HandlersSince handlers;
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
@@ -331,6 +332,8 @@ namespace {
                 spin_until(history, deadline, time, [&] {
                     if ((found = round.evaluate(false)) != 0)
                         return SpinStep::kReady;
+                    if (handlers.any())
+                        return SpinStep::kGiveUp;  // and so does the sleep
                     if (next_look != kForever && now_ns() >= next_look) {
                         if (round.ordinary_ready()) {
                             look = true;
@@ -381,11 +384,12 @@ namespace {
         }
         timespec storage;
         const int64_t start = now_ns();
-        const int result = real::ppoll(scratch.fds, used, as_timespec(left, storage), mask);
-        const int error = errno;
+        const auto result = static_cast<int>(sleep_in_call(
+            SYS_ppoll, sys::word(scratch.fds), static_cast<long>(used), sys::word(as_timespec(left, storage)),
+            sys::word(mask), sizeof(uint64_t), 0, handlers));
         round.disarm(token);
         if (result < 0)
-            return -error;
+            return result;
         if (result > 0) {
             slept(history, now_ns() - start);
             take_thread_events();

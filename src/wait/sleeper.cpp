@@ -5,7 +5,6 @@
 #include <linux/sockios.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/syscall.h>
 
 #include "base/hidden.h"
@@ -20,17 +19,15 @@ namespace loopfast {
 
 namespace {
 
+/// What the kernel's calls with a mask are told of its size.
+constexpr long kMaskSize = 8;
+
 /// What SIOCOUTQ says of a link with some sixteen unread notes; it holds some 270.
 constexpr int kFewNotes = 16 * 768;
-
-/// What the signals' event has for data: no stream's.
-constexpr uint64_t kSignalEvent = ~uint64_t{0};
 
 struct ThreadWaiter {
     int epoll = -1;
     uint64_t id = 0;
-    int signals = -1;           ///< see watch_signals()
-    uint64_t signals_seen = 0;  ///< those it is told of
 };
 thread_local ThreadWaiter waiter;
 
@@ -40,7 +37,6 @@ bool waiter_key_good = false;
 
 void close_descriptors(ThreadWaiter& gone) {
     close_hidden(gone.epoll);
-    close_hidden(gone.signals);
     gone = {};
 }
 
@@ -142,27 +138,30 @@ bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
            stream.shared->send_to_kernel.load(std::memory_order_relaxed) != 0;
 }
 
-int sleep_in_epoll(int set, epoll_event* events, int capacity, int64_t left, const sigset_t* mask) {
+int sleep_in_epoll(int set, epoll_event* events, int capacity, int64_t left, const sigset_t* mask,
+                   const HandlersSince& handlers) {
     static std::atomic<bool> precise{true};
-    int result;
-    if (left == kForever) {
-        result = real::epoll_pwait(set, events, capacity, -1, mask);
-    } else if (left == 0) {
-        result = real::epoll_pwait(set, events, capacity, 0, mask);
-    } else {
+    if (left == 0) {  // no sleep, which no handler ends
+        const int result = real::epoll_pwait(set, events, capacity, 0, mask);
+        return result < 0 ? -errno : result;
+    }
+    const long where = sys::word(events);
+    const long masked = sys::word(mask);
+    if (left != kForever) {
         if (precise.load(std::memory_order_relaxed)) {
             timespec storage;
-            result = real::epoll_pwait2(set, events, capacity, as_timespec(left, storage), mask);
-            if (result >= 0 || errno != ENOSYS)
-                return result < 0 ? -errno : result;
+            const timespec* const time = as_timespec(left, storage);
+            const long result = sleep_in_call(SYS_epoll_pwait2, set, where, capacity, sys::word(time), masked,
+                                              kMaskSize, handlers);
+            if (result != -ENOSYS)
+                return static_cast<int>(result);
             precise.store(false, std::memory_order_relaxed);  // before Linux 5.11
         }
-        const int64_t milliseconds = (left + 999'999) / 1'000'000;
-        result =
-            real::epoll_pwait(set, events, capacity,
-                              milliseconds > INT32_MAX ? INT32_MAX : static_cast<int>(milliseconds), mask);
+        left = (left + 999'999) / 1'000'000;
     }
-    return result < 0 ? -errno : result;
+    const long milliseconds = left == kForever ? -1 : left < INT32_MAX ? left : INT32_MAX;
+    return static_cast<int>(
+        sleep_in_call(SYS_epoll_pwait, set, where, capacity, milliseconds, masked, kMaskSize, handlers));
 }
 
 void link_event(Stream& stream, uint32_t events) {
@@ -241,57 +240,27 @@ void take_thread_events() {
 
 namespace {
 
-/// The thread's set tells of these signals, too, once they are pending.
-bool watch_signals(uint64_t wanted) {
-    if (waiter.signals_seen == wanted)
-        return true;
-    const long result = sys::call(SYS_signalfd4, waiter.signals, sys::word(&wanted), sizeof wanted,
-                                  SFD_NONBLOCK | SFD_CLOEXEC);
-    if (result < 0)
-        return false;
-    if (waiter.signals < 0) {
-        waiter.signals = hide(static_cast<int>(result));
-        // Edge-triggered: one that stays pending, since the program blocks it by now, is told of once.
-        epoll_event event{EPOLLIN | EPOLLET, {}};
-        event.data.u64 = kSignalEvent;
-        if (waiter.signals < 0 || sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, waiter.signals, &event) < 0) {
-            close_hidden(waiter.signals);
-            waiter.signals = -1;
-            return false;
-        }
-    }
-    waiter.signals_seen = wanted;
-    return true;
-}
-
-/// The sleep of one blocking call. Which handler ended a sleep the kernel does not say, and only some of them
-/// may end the call. So where there are handlers of both kinds, the signals of those after which it goes on
-/// are blocked in the sleep: that they are pending is an event among the others, and as the sleep is over the
-/// handler runs.
-int sleep_for_a_call(epoll_event* events, int capacity, int64_t left) {
-    const uint64_t restarting = restarting_signals.load(std::memory_order_relaxed);
-    // A call with a timeout is ended by every handler.
-    if (left != kForever || restarting == 0 || interrupting_signals.load(std::memory_order_relaxed) == 0)
-        return sleep_in_epoll(waiter.epoll, events, capacity, left, nullptr);
-    uint64_t blocked = 0;
-    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, 0, sys::word(&blocked), sizeof blocked);
-    const uint64_t wanted = restarting & ~blocked;
-    if (wanted == 0 || !watch_signals(wanted))
-        return sleep_in_epoll(waiter.epoll, events, capacity, left, nullptr);
-    sigset_t mask{};
-    blocked |= wanted;
-    memcpy(&mask, &blocked, sizeof blocked);
-    return sleep_in_epoll(waiter.epoll, events, capacity, left, &mask);
+WaitResult after_interruption(const HandlersSince& handlers) {
+    // A handler that did not come back to us, or none, as after SIGSTOP and SIGCONT: the wait goes on.
+    if (!handlers.any())
+        return WaitResult::kReady;
+    return handlers.interrupting() ? WaitResult::kInterrupted : WaitResult::kRestarted;
 }
 
 }  // namespace
 
-WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than) {
+WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, const HandlersSince& handlers,
+                    uint64_t more_than) {
     SpinHistory& history = want == Want::kReceive ? stream.receive_spin : stream.send_spin;
     const int64_t time = peer_on_this_cpu(stream) ? 0 : spin_time(history);
-    if (time > 0 &&
-        spin_until(history, deadline, time, [&] { return is_ready(stream, fd, want, more_than); }))
+    if (time > 0 && spin_until(history, deadline, time, [&] {
+            return is_ready(stream, fd, want, more_than) ? SpinStep::kReady
+                   : handlers.any()                      ? SpinStep::kGiveUp
+                                                         : SpinStep::kGoOn;
+        }))
         return WaitResult::kReady;
+    if (handlers.any())
+        return after_interruption(handlers);
     if (!open_waiter() || !register_with_waiter(stream, fd, want)) {
         // No descriptor to sleep on: a short nap, and look again.
         sys::sleep_ns(200'000);
@@ -317,18 +286,15 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_
     stream.shared->counters.sleeps.fetch_add(1, std::memory_order_relaxed);
     epoll_event events[16];
     const int64_t start = now_ns();
-    const int count = sleep_for_a_call(events, 16, left);
+    const int count = sleep_in_epoll(waiter.epoll, events, 16, left, nullptr, handlers);
     disarm_word(word, token);
     if (count > 0) {
         take_events(events, count);
         slept(history, now_ns() - start);
-        for (int i = 0; i < count; ++i)
-            if (events[i].data.u64 == kSignalEvent)
-                return WaitResult::kRestarted;
         return WaitResult::kReady;
     }
     if (count == -EINTR)
-        return WaitResult::kInterrupted;
+        return after_interruption(handlers);
     return count == 0 && time_left(deadline) == 0 ? WaitResult::kTimeout : WaitResult::kReady;
 }
 

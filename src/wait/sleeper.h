@@ -5,26 +5,25 @@
 
 #include <signal.h>
 
+#include "base/handlers.h"
 #include "stream/stream.h"
 
 namespace loopfast {
 
 enum class Want { kReceive, kSend };
-/// kInterrupted: a handler ran, which may end the call. kRestarted: one ran after which the call goes on.
+/// kInterrupted: a handler ran that ends a call. kRestarted: one ran after which a call goes on, unless it
+/// has a timeout.
 enum class WaitResult { kReady, kTimeout, kInterrupted, kRestarted };
 
-/// Waits until the stream may have what is wanted, or until `deadline`. kReady is a reason to try again,
-/// no promise. The caller holds the stream (see caller.h). `more_than`: with kReceive, wait for more bytes
-/// than these (0 normally).
-WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, uint64_t more_than = 0);
+/// Waits until the stream may have what is wanted, until `deadline`, or for a handler that returns after
+/// `handlers` was made, when the call began or was begun anew. kReady is a reason to try again, no promise.
+/// The caller holds the stream (see caller.h). `more_than`: with kReceive, wait for more bytes than these (0
+/// normally).
+WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, const HandlersSince& handlers,
+                    uint64_t more_than = 0);
 
 /// Whether a wait for this would end now.
 bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than);
-
-/// The signals that have a handler which ends a blocking call, and those after whose handler it goes on
-/// (SA_RESTART): one bit each. Kept by posix/signals.cpp.
-inline std::atomic<uint64_t> interrupting_signals{0};
-inline std::atomic<uint64_t> restarting_signals{0};
 
 /// What an event on a link or a kernel socket means for its stream, wherever the event was found.
 void link_event(Stream& stream, uint32_t events);
@@ -48,9 +47,10 @@ void heal(Stream& stream);
 /// Before a sleep: tell a producer whose backlog we have drained that its pages can go.
 void offer_pages_back(Stream& stream);
 
-/// epoll_pwait2 with nanoseconds where the kernel has it; a cancellation point like the call it serves.
-/// @return events, or -errno.
-int sleep_in_epoll(int set, epoll_event* events, int capacity, int64_t left, const sigset_t* mask);
+/// epoll_pwait2 with nanoseconds where the kernel has it, unless a handler has run; a cancellation point like
+/// the call it serves. @return events, or -errno.
+int sleep_in_epoll(int set, epoll_event* events, int capacity, int64_t left, const sigset_t* mask,
+                   const HandlersSince& handlers);
 
 /// The child of a fork makes its own.
 void forget_thread_waiter();

@@ -22,6 +22,7 @@ constexpr Subject kSubjects[] = {
     {"fortified", "the names of `_FORTIFY_SOURCE`"},
     {"faults", "bad pointers, lengths and vectors"},
     {"timeouts", "`SO_RCVTIMEO`, `SO_SNDTIMEO`, signals, `SA_RESTART`"},
+    {"handlers", "what a program sees of its signal handlers"},
     {"waiting", "`poll`, `ppoll`, `select`, `pselect`"},
     {"epoll", "`epoll`: level, edge, one-shot, exclusive, nested"},
     {"endings", "`shutdown`, `close`, resets, `SO_LINGER`, killed peers"},

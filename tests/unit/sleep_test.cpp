@@ -204,13 +204,13 @@ TEST(Sleep, APassingDeadlineIsATimeout) {
     StreamPair pair;
     ASSERT_TRUE(pair.settle());
     const int64_t start = now_ns();
-    EXPECT_EQ(wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kReceive, start), WaitResult::kTimeout);
+    EXPECT_EQ(wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kReceive, start, {}), WaitResult::kTimeout);
     WaitResult result = WaitResult::kReady;
     for (int i = 0; i < 10 && result == WaitResult::kReady; ++i)
-        result = wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kReceive, start + 30'000'000);
+        result = wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kReceive, start + 30'000'000, {});
     EXPECT_EQ(result, WaitResult::kTimeout);
     EXPECT_GE(now_ns() - start, 30'000'000);
-    EXPECT_EQ(wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kSend, start), WaitResult::kReady);
+    EXPECT_EQ(wait_for(pair.acceptor(), pair.acceptor_fd(), Want::kSend, start, {}), WaitResult::kReady);
 }
 
 }  // namespace
