@@ -147,6 +147,9 @@ void Pending::interrupt(int signal) {
         action.sa_handler = [](int) { handler_runs.fetch_add(1); };
         sigaction(signal, &action, nullptr);
         const int before = handler_runs.load();
+        await_sleep(task.tid, task.done);  // again, if what came meanwhile has woken it
+        if (task.done.load())
+            return;
         pthread_kill(task.thread, signal);
         await([&] { return handler_runs.load() != before; });
         await_sleep(task.tid, task.done);
