@@ -7,12 +7,18 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <string>
 #include <vector>
 
 #include "script.h"
 
 namespace differential {
+
+/// Until a thread of this process sleeps, seen three times in a row, or `over`. A signal or a cancellation
+/// that is meant for a call that waits comes after this: no time that one could sleep instead is enough on a
+/// loaded machine.
+void await_sleep(const std::atomic<pid_t>& thread, const std::atomic<bool>& over);
 
 /// A call that runs in a thread of its own, because it waits for something that the script does later.
 class Pending {

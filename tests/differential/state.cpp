@@ -67,16 +67,15 @@ char state_of(pid_t tid) {
     return end == std::string::npos ? 'X' : line[end + 2];
 }
 
-/// Until the call sleeps, seen three times in a row, or is over.
-void await_sleep(const Task& task) {
+}  // namespace
+
+void await_sleep(const std::atomic<pid_t>& thread, const std::atomic<bool>& over) {
     int asleep = 0;
     await([&] {
-        asleep = task.tid.load() != 0 && state_of(task.tid.load()) == 'S' ? asleep + 1 : 0;
-        return task.done.load() || asleep >= 3;
+        asleep = thread.load() != 0 && state_of(thread.load()) == 'S' ? asleep + 1 : 0;
+        return over.load() || asleep >= 3;
     });
 }
-
-}  // namespace
 
 std::string flag_names(int flags) {
     static constexpr Name kNames[] = {
@@ -121,7 +120,7 @@ Pending End::start(const std::string& what, const Body& body) const {
                 return nullptr;
             },
             &task);
-        await_sleep(task);
+        await_sleep(task.tid, task.done);
     });
     return {*script_, actor_, title(what), number};
 }
@@ -148,9 +147,12 @@ void Pending::interrupt(int signal) {
         action.sa_handler = [](int) { handler_runs.fetch_add(1); };
         sigaction(signal, &action, nullptr);
         const int before = handler_runs.load();
+        await_sleep(task.tid, task.done);  // again, if what came meanwhile has woken it
+        if (task.done.load())
+            return;
         pthread_kill(task.thread, signal);
         await([&] { return handler_runs.load() != before; });
-        await_sleep(task);
+        await_sleep(task.tid, task.done);
     });
 }
 

@@ -32,6 +32,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Exit status of a scenario that held, on a connection that never came to the ring.
+constexpr int kOnTheKernel = 2;
+
 /// Two sockets that will be one connection. Nothing is opted in until connect().
 struct Pair {
     Pair() {
@@ -269,20 +272,23 @@ void races() {
     add(set, pair.client, EPOLLIN);
     pair.opt_in();
     pair.connect_both();
-    REQUIRE(pair.talk());
+    const bool on_ring = pair.talk();
     pair.say();
     epoll_event event;
     REQUIRE(epoll_wait(set, &event, 1, 5000) == 1 && event.data.u64 == kMark);
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     over.store(true);
     maker.join();
+    if (!on_ring)
+        std::_Exit(kOnTheKernel);
 }
 
 struct Scenario {
     const char* name;
     void (*run)();
     /// Where a set is closed while it is being read, the sets of the process cannot be known, and the
-    /// connection rightly stays on the kernel lane. That shows nothing; another attempt does.
+    /// connection rightly stays on the kernel lane: on a loaded machine every other time. That shows little;
+    /// another attempt shows more.
     int attempts = 1;
 };
 constexpr Scenario kScenarios[] = {
@@ -293,7 +299,7 @@ constexpr Scenario kScenarios[] = {
     {"sleepers_on_entries", sleepers_on_entries},
     {"timed", timed},
     {"set_in_a_set", set_in_a_set},
-    {"races", races, 4},
+    {"races", races, 30},
 };
 
 }  // namespace
@@ -303,8 +309,8 @@ int main(int argc, char** argv) {
     for (const Scenario& scenario : kScenarios) {
         if (argc > 1 && std::strcmp(argv[1], scenario.name) != 0)
             continue;
-        int status = 1;
-        for (int attempt = 0; attempt < scenario.attempts && status != 0; ++attempt) {
+        int status = 0;
+        for (int attempt = 0; attempt < scenario.attempts; ++attempt) {
             const pid_t pid = fork();
             if (pid == 0) {
                 alarm(40);
@@ -312,8 +318,8 @@ int main(int argc, char** argv) {
                 std::_Exit(0);
             }
             waitpid(pid, &status, 0);
-            if (WIFSIGNALED(status))
-                break;  // it hangs, or crashed: not what another attempt may hide
+            if (!WIFEXITED(status) || WEXITSTATUS(status) != kOnTheKernel)
+                break;  // good, or a fault, which is not what another attempt may hide
         }
         if (status != 0) {
             std::fprintf(stderr, "%s: FAILED, status %x\n", scenario.name, status);

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from common import Case, Guard, NOBODY, Pair, clean, load_rules, main, run, until, works
 from harness.case import FAST, seeded
@@ -22,6 +23,8 @@ from harness.process import BUILD
 
 PEER = BUILD / "tests" / "programs" / "stream_peer"
 SECONDS = float(os.environ.get("LOOPFAST_TEST_FLAPPING_SECONDS", "10"))
+#: Added where too little has happened by then, on a machine that has other things to do.
+MORE = 90.0
 BETWEEN = 0.2
 PLAIN = ("setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
 
@@ -38,21 +41,21 @@ class Flapping(Case):
         self.streams = self.bytes = 0
         self.counting = threading.Lock()
 
-    def stream(self, mode: str, front: tuple[str, ...], identities: itertools.count, end: float,
+    def stream(self, mode: str, front: tuple[str, ...], identities: itertools.count, over: Callable[[], bool],
                microseconds: int = 700_000) -> None:
         """One connector after the other to a listener of its own; what one end sent the other has received."""
         try:
             listener = self.start(PEER, "listen", mode, front=front, stdin=subprocess.PIPE)
-            port = until(lambda: listener.output().partition("\n")[0].removeprefix("port ") or None, "a port", 20)
-            while time.monotonic() < end and not self.problems:
+            port = until(lambda: listener.output().partition("\n")[0].removeprefix("port ") or None, "a port")
+            while not over() and not self.problems:
                 first = next(identities)
                 connector = self.start(PEER, "connect", mode, str(port), str(first), "2", "--end-after", str(microseconds),
                                        front=front)
-                ends = lines_of(connector.succeed(30))
+                ends = lines_of(connector.succeed())
                 for identity in (first, first + 1):
                     ours = ends[identity]
                     theirs = until(lambda identity=identity: lines_of(listener.output()).get(identity),
-                                   f"the end of connection {identity}", 10)
+                                   f"the end of connection {identity}")
                     if ours[0] != "eof" or theirs[0] != "eof" or ours[1] != theirs[3] or ours[3] != theirs[1]:
                         self.problems.append(f"{mode} {front}: connection {identity}: {ours} but {theirs}")
                     with self.counting:
@@ -60,7 +63,7 @@ class Flapping(Case):
                         self.bytes += int(ours[1]) + int(theirs[1])
                 connector.close()
             listener.process.stdin.close()
-            if listener.wait(20) != 0:
+            if listener.wait() != 0:
                 self.problems.append(f"{mode} {front}: the listener: {listener.output()[-500:]}")
         except BaseException as problem:  # pylint: disable=broad-except
             self.problems.append(f"{mode} {front}: {problem!r}")
@@ -70,13 +73,18 @@ class Flapping(Case):
         hear of it from the guard at the same time, in every state that a connection can be in."""
         Guard(self, "--quiet")
         end = time.monotonic() + SECONDS * 0.8
+
+        def over() -> bool:
+            now = time.monotonic()
+            return now >= end + MORE or (now >= end and self.streams > SECONDS)
+
         identities = itertools.count(1000, 2)
-        threads = [threading.Thread(target=self.stream, args=(mode, (*PLAIN, *FAST), identities, end, 150_000))
+        threads = [threading.Thread(target=self.stream, args=(mode, (*PLAIN, *FAST), identities, over, 150_000))
                    for mode in ("blocking", "epoll")]
         for thread in threads:
             thread.start()
         rng = seeded()
-        while time.monotonic() < end and not self.problems:
+        while not over() and not self.problems:
             load_rules("table inet t { chain c { type filter hook input priority 0; counter; }; }")
             time.sleep(0.01)
             run("nft", "flush", "ruleset")
@@ -108,14 +116,19 @@ class Flapping(Case):
         for pair in pairs:
             pair.ask("load", "on")
         end = time.monotonic() + SECONDS
+        changes = 0
+
+        def over() -> bool:
+            now = time.monotonic()
+            return now >= end + MORE or (now >= end and changes > SECONDS * 2)
+
         identities = itertools.count(1000, 2)
-        threads = [threading.Thread(target=self.stream, args=(mode, front, identities, end))
+        threads = [threading.Thread(target=self.stream, args=(mode, front, identities, over))
                    for mode in ("blocking", "epoll") for front in ((*PLAIN, *FAST), FAST)[:2 if mode == "epoll" else 1]]
         for thread in threads:
             thread.start()
-        changes = 0
         killed = False
-        while time.monotonic() < end and not self.problems:
+        while not over() and not self.problems:
             appear, vanish = rng.choice(visitors)
             appear()
             time.sleep(BETWEEN)

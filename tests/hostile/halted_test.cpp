@@ -138,9 +138,16 @@ public:
             EXPECT_LT(got.elapsed_us, kAtOnce);
             end.received += std::max(0L, got.result);
         }
-        // Nothing comes any more: a wait waits, and does nothing else.
-        const Answer waited = end.victim->ask(end.sent % 40 == 0 ? "poll 1 15" : "epoll 1 15");
-        EXPECT_EQ(waited.result, 0);
+        // Nothing comes any more: a wait waits, and does nothing else. What burns time does so each time; a
+        // busy machine counts somebody else's to us now and then.
+        const char* const wait = end.sent % 40 == 0 ? "poll 1 15" : "epoll 1 15";
+        Answer waited;
+        for (int round = 0; round < 4; ++round) {
+            waited = end.victim->ask(wait);
+            ASSERT_EQ(waited.result, 0);
+            if (waited.cpu_us < 8'000)
+                break;
+        }
         EXPECT_LT(waited.cpu_us, 8'000) << "of " << waited.elapsed_us;
     }
 

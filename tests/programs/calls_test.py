@@ -10,6 +10,8 @@ from pathlib import Path
 
 from harness.case import free_port, main
 from harness.compared import LANES, Compared, Lane, scaled
+from harness.process import stacks
+from harness.wait import TimeLimit, until
 
 GRPC_SERVER = """
 import concurrent.futures, hashlib, sys, grpc
@@ -138,7 +140,10 @@ class Calls(Compared):
 
             server = node("server", port, ERLANG_SERVER, lane.server)
             ready = self.start("bash", "-c", "until epmd -names | grep -q server; do sleep 0.05; done", front=(), env=environment)
-            ready.succeed()
+            try:
+                until(lambda: server.require_alive() or ready.process.poll() == 0, "the node is registered", 120)
+            except TimeLimit as problem:
+                raise server.failure(f"{problem}\n{stacks(server.pid)}") from None
             client = node("client", free_port(), ERLANG_CLIENT % (scaled(200, 10_000), scaled(3_000_000, 100_000_000)),
                           lane.client)
             said = client.succeed(240)

@@ -197,9 +197,9 @@ class Killed(Case):
             pid = listener.program.pid
             # standard input, output, error, the listening socket; the library's epoll sets per thread went
             # with their threads, the main thread's may be there.
-            until(lambda pid=pid: len(observe.of_connections(pid)) <= 4, "the survivor's descriptors are gone", 10)
-            until(lambda pid=pid: observe.segments(pid) == 0, "the survivor's segments are gone", 10)
-        until(lambda: not observe.socket_names(), "no socket name is left", 10)
+            until(lambda pid=pid: len(observe.of_connections(pid)) <= 4, "the survivor's descriptors are gone")
+            until(lambda pid=pid: observe.segments(pid) == 0, "the survivor's segments are gone")
+        until(lambda: not observe.socket_names(), "no socket name is left")
         for listener in listeners:
             listener.finish()
 

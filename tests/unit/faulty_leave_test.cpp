@@ -53,6 +53,8 @@ TEST(FaultyLeave, APollLooksAgainWhileBytesHaveToGoBack) {
     inject_fault(SYS_sendto, ENOMEM, 1'000'000);
     std::thread memory([] {
         usleep(150'000);
+        for (int i = 0; i < 5000 && injected_so_far() == 0; ++i)
+            usleep(1000);
         EXPECT_GT(injected_faults(), 0);
     });
     std::thread peer([&] {
@@ -61,7 +63,7 @@ TEST(FaultyLeave, APollLooksAgainWhileBytesHaveToGoBack) {
         EXPECT_EQ(::send(pair.acceptor_fd(), "answer", 6, 0), 6);
     });
     pollfd one{pair.connector_fd(), POLLIN, 0};
-    const int found = poll_streams(&one, 1, 3'000'000'000, nullptr);
+    const int found = poll_streams(&one, 1, 10'000'000'000, nullptr);
     EXPECT_EQ(found, 1) << "it sleeps, and the question lies in the ring";
     if (found != 1)
         ::shutdown(pair.acceptor_fd(), SHUT_RDWR);

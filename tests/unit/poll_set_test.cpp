@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <thread>
 #include <vector>
 
@@ -106,20 +107,26 @@ TEST_F(PollSetTest, ASpinDoesNotKeepAnOrdinaryDescriptorWaiting) {
     const int64_t budget = spin_budget();
     set_spin_budget(400 * kMs);
     std::vector<pollfd> fds = {{pair.acceptor_fd(), POLLIN, 0}, {ends[0], POLLIN, 0}};
-    // A wait that ended within the budget makes the next one spin.
-    std::thread sender([&] {
-        sys::sleep_ns(5 * kMs);
-        door_send(pair.connector_fd(), "a", 1);
-    });
-    EXPECT_EQ(poll_all(fds, 5000), 1);
-    sender.join();
-    char byte;
-    ASSERT_EQ(door_receive(pair.acceptor_fd(), &byte, 1), 1);
-    ASSERT_EQ(write(ends[1], "x", 1), 1);
-    const int64_t start = now_ns();
-    EXPECT_EQ(poll_all(fds, 5000), 1);
-    EXPECT_LT(now_ns() - start, 200 * kMs);
-    EXPECT_EQ(fds[1].revents, POLLIN);
+    // Who spins keeps it waiting each time; a machine that stops us for so long does so now and then.
+    int64_t quickest = 5000 * kMs;
+    for (int round = 0; round < 10 && quickest >= 200 * kMs; ++round) {
+        // A wait that ended within the budget makes the next one spin.
+        std::thread sender([&] {
+            sys::sleep_ns(5 * kMs);
+            door_send(pair.connector_fd(), "a", 1);
+        });
+        EXPECT_EQ(poll_all(fds, 5000), 1);
+        sender.join();
+        char byte;
+        ASSERT_EQ(door_receive(pair.acceptor_fd(), &byte, 1), 1);
+        ASSERT_EQ(write(ends[1], "x", 1), 1);
+        const int64_t start = now_ns();
+        EXPECT_EQ(poll_all(fds, 5000), 1);
+        quickest = std::min(quickest, now_ns() - start);
+        EXPECT_EQ(fds[1].revents, POLLIN);
+        ASSERT_EQ(read(ends[0], &byte, 1), 1);
+    }
+    EXPECT_LT(quickest, 200 * kMs);
     set_spin_budget(budget);
 }
 

@@ -108,6 +108,7 @@ CASE(epoll_edge_of_the_end) {
     set.wait();
     p.b.shutdown(SHUT_WR);
     p.b.await_poll(POLLHUP);
+    p.b.await_acknowledged_end();
     set.wait();
     set.wait();
 }

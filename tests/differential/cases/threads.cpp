@@ -17,22 +17,43 @@ namespace differential {
 
 namespace {
 
-/// Runs `body` in a thread, gives it time to wait, cancels it. @return 1 when it was cancelled, 0 when it
-/// returned.
+struct Cancelled {
+    const std::function<void()>& body;
+    std::atomic<pid_t> tid{0};
+    std::atomic<bool> done{false};
+};
+
+std::atomic<bool> was_cancelled;
+
+/// Runs `body` in a thread, lets it wait, cancels it. @return 1 when it was cancelled, 0 when it returned.
 long cancelled(const std::function<void()>& body) {
+    Cancelled call{body};
+    was_cancelled.store(false);
     pthread_t thread;
     pthread_create(
         &thread, nullptr,
         [](void* argument) -> void* {
-            (*static_cast<const std::function<void()>*>(argument))();
+            auto& running = *static_cast<Cancelled*>(argument);
+            running.tid.store(gettid());
+            running.body();
+            running.done.store(true);
             return nullptr;
         },
-        const_cast<std::function<void()>*>(&body));
-    usleep(30'000);
+        &call);
+    await_sleep(call.tid, call.done);
     pthread_cancel(thread);
+    was_cancelled.store(true);
     void* result = nullptr;
     pthread_join(thread, &result);
     return result == PTHREAD_CANCELED ? 1 : 0;
+}
+
+/// In a thread that `cancelled` runs: returns once that has cancelled it, which has no effect yet.
+void await_cancellation() {
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+    while (!was_cancelled.load())
+        usleep(1000);
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
 }
 
 void exchange(const Pair& p) {
@@ -348,18 +369,14 @@ CASE_THAT(cancelled_waits, kBlocking) {
 CASE(cancelled_before_a_call) {
     p.b.call("recv", [&] {
         return cancelled([&] {
-            pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-            usleep(60'000);
-            pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+            await_cancellation();
             char byte;
             ::recv(p.b.fd(), &byte, 1, MSG_DONTWAIT);
         });
     });
     p.b.call("send", [&] {
         return cancelled([&] {
-            pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
-            usleep(60'000);
-            pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+            await_cancellation();
             ::send(p.b.fd(), "never", 5, MSG_DONTWAIT);
         });
     });

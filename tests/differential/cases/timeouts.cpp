@@ -310,18 +310,24 @@ void call_under_change(const End& end, const std::string& what, long (*call)(int
         static std::atomic<long> result;
         static std::atomic<int> error;
         static std::atomic<long (*)(int)> body;
+        static std::atomic<pid_t> tid;
+        static std::atomic<bool> done;
         body.store(call);
+        tid.store(0);
+        done.store(false);
         pthread_t thread;
         pthread_create(
             &thread, nullptr,
             [](void*) -> void* {
+                tid.store(gettid());
                 const long value = body.load()(changed.load());
                 error.store(errno);
                 result.store(value);
+                done.store(true);
                 return nullptr;
             },
             nullptr);
-        usleep(30'000);
+        await_sleep(tid, done);
         pthread_kill(thread, SIGUSR2);
         pthread_join(thread, nullptr);
         errno = error.load();

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .wait import LIMITS
+
 #: Absolute: programs are started in folders and as users of their own.
 BUILD = Path(os.environ.get("LOOPFAST_BUILD", Path(__file__).resolve().parents[3] / "build")).resolve()
 COMMAND = BUILD / "loopfast"
@@ -21,8 +23,6 @@ LIBRARY = BUILD / "libloopfast.so"
 
 #: A hang is reported after this long unless a test says otherwise.
 PATIENCE = 60.0
-#: The long forms (`./dev apps --long`) have that much more to do.
-LIMITS = 5 if os.environ.get("LOOPFAST_TEST_LONG", "") == "1" else 1
 
 
 def clean_environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
