@@ -162,7 +162,12 @@ int rest_of_bytes(Stream& stream, int fd);
 /// The most that a peer's SO_RCVBUF adds: some more than what the kernel's own tuning reaches.
 constexpr uint64_t kMostForPeer = 8 * 1024 * 1024;
 
-/// Bytes that may be in flight towards the peer at once.
+/// What of a ring the limit reaches without its reserve, a 64th.
+constexpr uint64_t without_reserve(uint64_t capacity) { return capacity - capacity / 64; }
+
+/// Bytes that may be in flight towards the peer at once. A ring is as large as it was made, but a larger
+/// SO_SNDBUF is room at once, however little, for who waits for it: so sizes that are more than the ring
+/// holds are handed out of its reserve, a 128th of what they are above it.
 inline uint64_t send_limit(const Stream& stream) {
     // Harmless: clamped to the capacity right here.
     const uint64_t theirs = stream.their_words().receive_size.load(std::memory_order_relaxed).harmless();
@@ -171,7 +176,11 @@ inline uint64_t send_limit(const Stream& stream) {
     // A segment as large as a peer may propose must not make us fill it on the peer's word alone.
     const uint64_t most = capacity < kMostForPeer ? capacity : kMostForPeer;
     const uint64_t sum = ours + (theirs < most ? theirs : most);
-    return sum < kControlSize ? kControlSize : (sum > capacity ? capacity : sum);
+    const uint64_t most_of_it = without_reserve(capacity);
+    if (sum <= most_of_it)
+        return sum < kControlSize ? kControlSize : sum;
+    const uint64_t limit = most_of_it + (sum - most_of_it) / 128;
+    return limit < capacity ? limit : capacity;
 }
 
 /// How many bytes make the stream readable: SO_RCVLOWAT, but no more than the peer can put into the ring, who
@@ -180,7 +189,7 @@ inline uint64_t low_water(const Stream& stream) {
     const uint64_t wanted = stream.shared->low_water.load(std::memory_order_relaxed);
     if (wanted <= 1) [[likely]]
         return 1;
-    const uint64_t capacity = stream.segment.capacity;
+    const uint64_t capacity = without_reserve(stream.segment.capacity);
     const uint64_t ours = stream.shared->receive_size.load(std::memory_order_relaxed);
     const uint64_t most = capacity < kMostForPeer ? capacity : kMostForPeer;
     const uint64_t room = ours < most ? ours : most;

@@ -276,6 +276,19 @@ CASE_THAT(send_size_raised_under_a_send, kBlocking) {
     }
 }
 
+CASE_THAT(send_size_raised_above_all_room, kBlocking) {
+    // The sizes are more than a ring holds, before and after: still the larger one is room for who waits.
+    p.a.set_time(SO_SNDTIMEO, 10'000);  // for a user who may not set such sizes
+    p.a.set(SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20);
+    p.a.fill();
+    Pending sending = p.a.start_send("x");
+    sending.still_waiting();
+    p.a.set(SOL_SOCKET, SO_SNDBUFFORCE, 16 << 20);
+    sending.finish();
+    p.a.set(SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20);
+    p.a.send("y", MSG_DONTWAIT);
+}
+
 CASE_THAT(two_receives_at_once, kBlocking) {
     Pending first = p.b.start_recv(1);
     Pending second = p.b.start_recv(1);
