@@ -32,9 +32,7 @@ bool remember(const Stream& stream) {
         uint64_t free = 0;
         if (entry.stream.load(std::memory_order_relaxed) != 0)
             continue;
-        // A time from the slot's last use would end the new one early, so it is stored by whoever owns it
-        // and read as "not yet" before that.
-        // seq_cst: before the look at the steward's word, see minding().
+        // seq_cst: before the look at the steward's words, see mind(). A time of 0 is "not yet".
         if (!entry.stream.compare_exchange_strong(free, uint64_t{stream.slot} + 1, std::memory_order_seq_cst))
             continue;
         entry.since.store(ticks(), std::memory_order_relaxed);
@@ -63,7 +61,6 @@ bool hold_back(Stream& stream, size_t size) {
     const RingWriter writer = stream.writer();
     if (held.load(std::memory_order_relaxed).is_set())
         return writer.in_flight(true) + size <= kMostBytes;
-    attend(stream);
     if (size > kMostBytes || writer.in_flight(true) != 0)
         return false;
     // Before the head that covers them is swapped, so a reader that sees that one sees this. seq_cst: Dekker
