@@ -6,6 +6,7 @@
 // real function: an allocator that makes its first calls through syscall() must not be asked for memory by
 // the search for it.
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
@@ -119,6 +120,18 @@ long raw_fork(long number, const Arguments& x) {
     return result;
 }
 
+/// io_submit: the kernel reads, writes and polls on its own account, as POSIX AIO's threads do (aio.cpp).
+void hand_back_requests(const Arguments& x) {
+    const auto* const requests = x.pointer<const iocb* const>(x.c);
+    for (long i = 0; i < x.b; ++i) {
+        if (!readable(requests + i, sizeof *requests) || !readable(requests[i], sizeof **requests))
+            return;  // the kernel, too, ends here
+        const auto fd = static_cast<int>(requests[i]->aio_fildes);
+        if (Stream* const stream = find_stream(fd))
+            part_with(*stream, fd, Reason::kOption);
+    }
+}
+
 bool shares_memory(uint64_t flags) { return (flags & (CLONE_VM | CLONE_VFORK)) != 0; }
 
 /// Calls that move bytes or wait. @return false when `number` is none of them.
@@ -201,6 +214,10 @@ bool moves_bytes(long number, const Arguments& x, long& result) {
                             static_cast<size_t>(x.e), static_cast<unsigned>(x.f));
         });
         return true;
+    case SYS_io_submit:
+        if (had_streams())
+            hand_back_requests(x);
+        return false;
     default:
         return false;
     }

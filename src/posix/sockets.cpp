@@ -240,6 +240,8 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         if (sys::getsockopt(fd, SOL_TCP, TCP_INQ, &on, &length) == 0)
             shared.tells_rest.store(on != 0, std::memory_order_relaxed);
     }
+    if (level == SOL_TCP && (name == TCP_NODELAY || name == TCP_CORK) && stream.fused())
+        show_held(stream);  // the kernel sends what it holds
     if (level != SOL_SOCKET)
         return;
     switch (name) {

@@ -189,6 +189,8 @@ RingResult RingReader::read(Buffers* to, size_t size, Mode mode) {
         if (!bounded)
             return {RingResult::kBroken, 0};
         const uint64_t head = *bounded;
+        if (is_held(start)) [[unlikely]]
+            return {RingResult::kDone, 0};
         const Jump first_jump(state_.jump.load(std::memory_order_relaxed));
         Jump jump = first_jump;
         Jump before(state_.previous_jump.load(std::memory_order_relaxed));

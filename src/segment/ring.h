@@ -186,7 +186,16 @@ public:
         const uint64_t tail = line_.tail.load(std::memory_order_relaxed).harmless();
         const uint64_t head = peer_.head.load(std::memory_order_acquire).harmless();
         const uint64_t size = head - tail;
+        if (size != 0 && is_held(tail)) [[unlikely]]
+            return 0;
         return size <= capacity_ ? size : capacity_ + 1;
+    }
+    /// The position after the last byte that can be seen; only to be compared.
+    uint64_t seen_head() const {
+        // Acquire as above: what is held is known with the head that covers it.
+        const uint64_t head = peer_.head.load(std::memory_order_acquire).harmless();
+        const uint64_t tail = line_.tail.load(std::memory_order_relaxed).harmless();
+        return is_held(tail) ? tail : head;
     }
 
     /// See RingWriter::expect_write. The head that the producer writes.
@@ -201,6 +210,9 @@ public:
     }
 
 private:
+    /// What lies from the tail on is held back. After a look at the head, whose acquire orders this one.
+    bool is_held(uint64_t tail) const { return peer_.held.load(std::memory_order_relaxed).equals(tail + 1); }
+
     ConsumerLine& line_;
     ProducerLine& peer_;
     ConsumerState& state_;

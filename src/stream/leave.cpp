@@ -98,6 +98,7 @@ bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
 /// Sends what the peer did not take out of the ring over the kernel lane. The sending lock is held.
 /// @return true when nothing is left.
 bool take_back(Stream& stream, int fd) {
+    show_held(stream);
     if (stream.writer().in_flight(true) == 0)
         return true;
     // From here on we move the peer's tail ourselves, and the kernel counts what lies beyond it.
@@ -137,6 +138,8 @@ bool return_to_kernel(Stream& stream, int fd) {
 }
 
 bool finish_output(Stream& stream, int fd) {
+    if (stream.state() == State::kFused)
+        show_held(stream);  // before our name is in the word
     // As much as the kernel takes: a close does not wait.
     return stream.state() != State::kFused || !stream.out_in_ring() ||
            first_to_turn_away(stream.out(), kProducerDone) || return_to_kernel(stream, fd);
@@ -151,6 +154,7 @@ bool ended_without_a_word(Stream& stream, int fd) {
     const int ready = ready_now(fd, POLLRDHUP);
     if (ready >= 0 && (ready & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
         return false;
+    show_end(stream);
     if (stream.reader().available() == 0)
         return false;
     stream.in().producer.turned_away.replace(kConsumerLeft, kBothThere, std::memory_order_seq_cst);
@@ -167,6 +171,9 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     const int ready = ready_now(fd, POLLRDHUP);
     const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
     const bool peer_left = shared.peer_left.load(std::memory_order_relaxed) != 0;
+    show_held(stream);
+    if (ended || peer_left)
+        show_end(stream);
     if ((ended || peer_left) && stream.reader().available() != 0)
         return false;
     // Our direction first: while bytes of it have to go back through us, nothing is changed.

@@ -40,6 +40,8 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     if (answer < 0 || (answer & POLLNVAL) != 0)
         return POLLNVAL;
     ready = static_cast<uint32_t>(answer);
+    if ((ready & kEnded) != 0 && stream.segment)
+        show_end(stream);
     // Kept only if no event came while we asked; for this call it is true in any case.
     stream.kernel_ready.compare_exchange_strong(seen, (seen >> 32) << 32 | ready, std::memory_order_relaxed);
     stream.last_kernel_look.store(ticks(), std::memory_order_relaxed);

@@ -104,6 +104,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
     // Room that only growth can give is taken at once by a caller that cannot wait; see ring.h.
     long sent = 0;
     RingResult result{};
+    bool silent = false;
     {
         // A handler on top of this thread's own write, see ring.h, or in a knot with another one, see lock.h.
         if (shared.send_lock.take() != FamilyLock::Taken::kYes)
@@ -118,6 +119,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         }
         RingWriter writer = stream.writer();
         const uint64_t limit = send_limit(stream);
+        const bool held = (flags & MSG_MORE) != 0 && hold_back(stream, size);
         Buffers rest = from;
         do {
             result = writer.write(rest, size - static_cast<size_t>(sent), limit, true);
@@ -128,6 +130,12 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         } while (result.status == RingResult::kDone);
         if (sent > 0)
             count_one(shared.counters.messages_out);
+        if (!held || static_cast<size_t>(sent) != size)
+            show_held(stream);
+        else
+            // seq_cst, as the swap of the head before it was: who shows what is held meanwhile has either
+            // seen these bytes or is seen here.
+            silent = stream.out().producer.held.load(std::memory_order_seq_cst).is_set();
         shared.send_lock.unlock();
     }
     if (sent > 0) {
@@ -135,7 +143,8 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         const auto here = static_cast<uint32_t>(current_cpu()) + 1;
         if (!cpu.load(std::memory_order_relaxed).equals(here))
             cpu.store(here, std::memory_order_relaxed);  // a hint for the peer's spinning
-        wake_consumer(stream);
+        if (!silent)
+            wake_consumer(stream);
         attend(stream);  // of use from now on: there is something that the peer might leave unread
         // The bell found nobody: had the peer left the ring, these bytes are for the kernel to carry.
         if (stream.link_down.load(std::memory_order_relaxed) && peer_left(stream, fd)) [[unlikely]]

@@ -353,6 +353,8 @@ struct StewardHooks {
     /// Our direction is about to end, by a close or by shutdown(SHUT_WR), while bytes that the peer did not
     /// take have yet to go to the kernel. @return true when they will; the end comes after them then.
     bool (*send_the_rest)(Stream& stream, int fd, bool shut_down) = nullptr;
+    /// Some bytes are held back: will they be shown in time? See held.cpp.
+    bool (*mind)() = nullptr;
 };
 inline StewardHooks steward_hooks;
 /// Which steward is on duty: a forked child has none until it needs one.
@@ -363,6 +365,30 @@ inline void attend(Stream& stream) {
         steward_hooks.attend != nullptr) [[unlikely]]
         steward_hooks.attend(stream);
 }
+
+// --- held.cpp: MSG_MORE ---
+
+/// `size` bytes are about to be put into the ring, and more are to follow. @return true when the reader is
+/// not to see them yet. The sending lock is held.
+bool hold_back(Stream& stream, size_t size);
+/// Shows what is held, and wakes the reader.
+void show_held_now(Stream& stream);
+inline bool holds_some(const Stream& stream) {
+    return stream.out().producer.held.load(std::memory_order_relaxed).is_set();
+}
+inline void show_held(Stream& stream) {
+    if (holds_some(stream)) [[unlikely]]
+        show_held_now(stream);
+}
+/// The reading side: the peer's direction has ended, or its link has, and nobody else will show what it held.
+inline void show_end(Stream& stream) {
+    // Relaxed: on the kernel's word, and for this side's own looks.
+    auto& held = stream.in().producer.held;
+    if (held.load(std::memory_order_relaxed).is_set()) [[unlikely]]
+        held.store(0, std::memory_order_relaxed);
+}
+/// Shows what this process held back too long, or all of it. @return whether there was any.
+bool show_overdue(Stream& (*stream_of)(uint32_t slot), bool all);
 
 // --- leave.cpp ---
 

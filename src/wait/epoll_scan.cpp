@@ -52,7 +52,7 @@ uint32_t end_of(const Interest& interest, const Stream& stream) {
 
 bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t bits) {
     // Harmless: only compared for "something new came".
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const uint64_t position = stream.reader().seen_head();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
     // As the kernel filters its wake-ups: what arrives is news only to those who want to read.
     const bool arrived =
@@ -77,7 +77,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t 
     if (interest.edge && half_shut(stream) && hidden_ >= 0) [[unlikely]]
         take_hidden_events_locked();
     // Before the look: what comes after it is news the next time. Harmless: only compared.
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_relaxed).harmless();
+    const uint64_t position = stream.reader().seen_head();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
     const uint32_t now_ended = end_of(interest, stream);
     const bool in_ring = stream.in_in_ring();
@@ -182,7 +182,7 @@ bool EpollSet::try_cooling(int fd, Interest& interest, Stream& stream) {
         loopfast::arm(stream, stream.out().sleep.producer, kAlwaysRing);
     interest.quiet = 0;
     const bool edge_triggered = (interest.events & EPOLLET) != 0;
-    const uint64_t position = stream.in().producer.head.load(std::memory_order_acquire).harmless();
+    const uint64_t position = stream.reader().seen_head();
     const uint32_t bits = ready_bits(fd, interest, stream);
     if (bits != 0 && (!edge_triggered || has_edge(interest, stream, bits)))
         return false;

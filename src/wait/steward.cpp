@@ -118,6 +118,28 @@ void see_to_all(const epoll_event* events, int count) {
     unfinished.store(kept, std::memory_order_relaxed);
 }
 
+/// Bytes are held back, or were lately (MSG_MORE, stream/held.cpp): then the thread looks at the clock, so
+/// that who holds some back seldom has to wake it.
+std::atomic<bool> minding{false};
+std::atomic<bool> minds{false};  ///< there is a thread that would
+constexpr int kMindMilliseconds = 50;
+constexpr int kQuietRounds = 40;
+
+void mind_held() {
+    static int quiet = 0;  // the thread's own
+    if (show_overdue(stream_at, false)) {
+        quiet = 0;
+        return;
+    }
+    if (++quiet < kQuietRounds)
+        return;
+    quiet = 0;
+    // Dekker with mind(): say it, then look.
+    minding.store(false, std::memory_order_seq_cst);
+    if (show_overdue(stream_at, false))
+        minding.store(true, std::memory_order_seq_cst);
+}
+
 void* serve(void*) {
     sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
     faults_reach_handler = true;  // they do not, see start(); it touches no memory of the program's
@@ -125,8 +147,15 @@ void* serve(void*) {
         epoll_event events[32];
         const bool more = unfinished.load(std::memory_order_relaxed) != 0 ||
                           errand_count.load(std::memory_order_relaxed) != 0;
-        const int count = sys::epoll_pwait(set, events, 32, more ? kRetryMilliseconds : -1, nullptr);
+        const bool minded = minding.load(std::memory_order_seq_cst);
+        const int count = sys::epoll_pwait(set, events, 32,
+                                           more     ? kRetryMilliseconds
+                                           : minded ? kMindMilliseconds
+                                                    : -1,
+                                           nullptr);
         see_to_all(events, count);
+        if (minding.load(std::memory_order_seq_cst))
+            mind_held();
         if (errand_count.load(std::memory_order_relaxed) != 0)
             run_all_errands();
     }
@@ -136,6 +165,23 @@ void* serve(void*) {
 void call_steward() {
     const uint64_t one = 1;
     sys::write(call, &one, sizeof one);
+}
+
+/// Something was remembered that has to be shown in time. Dekker, both with a thread that is about to sleep
+/// for good and with stop_steward(): that was stored before, and these words are looked at after.
+bool mind() {
+    if (!minds.load(std::memory_order_seq_cst))
+        return false;
+    if (!minding.load(std::memory_order_seq_cst) && !minding.exchange(true, std::memory_order_seq_cst))
+        call_steward();
+    return true;
+}
+
+/// What the thread would have shown.
+void mind_no_more() {
+    minds.store(false, std::memory_order_seq_cst);
+    minding.store(false, std::memory_order_seq_cst);
+    show_overdue(stream_at, true);
 }
 
 bool open_set() {
@@ -182,6 +228,7 @@ bool start() {
     }
     pthread_attr_destroy(&attributes);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    minds.store(running, std::memory_order_seq_cst);
     LOOPFAST_LOG("steward %s", running ? "on duty" : "cannot be had");
     return running;
 }
@@ -252,6 +299,7 @@ void forked() {
     close_hidden(call);
     set = call = -1;
     running = false;
+    mind_no_more();
     steward_on_duty.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -260,6 +308,7 @@ void forked() {
 void connect_steward() {
     steward_hooks.attend = attend_stream;
     steward_hooks.send_the_rest = accept_errand;
+    steward_hooks.mind = mind;
     table_hooks.steward_forked = forked;
 }
 
@@ -271,6 +320,7 @@ void stop_steward() {
     call_steward();
     pthread_join(thread, nullptr);
     running = false;
+    mind_no_more();
     // The set stays, with the links in it: the next steward finds what came meanwhile.
 }
 

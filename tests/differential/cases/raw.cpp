@@ -1,7 +1,9 @@
 // System calls by number, through syscall(): programs mix them with libc's names on one descriptor.
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/close_range.h>
 #include <linux/io_uring.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -293,6 +295,52 @@ CASE_THAT(raw_connects, kBare) {
         ::close(fd);
         return result;
     });
+}
+
+CASE(requests_by_number) {
+    // The kernel's asynchronous calls: it reads, writes and polls by itself.
+    p.a.send("first ");
+    p.b.await_bytes(6);
+    p.b.call_with_text("io_submit: poll and read", [&](Outcome& outcome) {
+        aio_context_t context = 0;
+        outcome.value = ::syscall(SYS_io_setup, 4, &context);
+        char bytes[64] = {};
+        iocb look{};
+        look.aio_lio_opcode = IOCB_CMD_POLL;
+        look.aio_fildes = static_cast<uint32_t>(p.b.fd());
+        look.aio_buf = POLLIN;
+        iocb read{};
+        read.aio_lio_opcode = IOCB_CMD_PREAD;
+        read.aio_fildes = look.aio_fildes;
+        read.aio_buf = reinterpret_cast<uintptr_t>(bytes);
+        read.aio_nbytes = sizeof bytes;
+        iocb* requests[] = {&look, &read};
+        for (iocb*& request : requests) {
+            io_event event{};
+            timespec limit{5, 0};
+            outcome.value = outcome.value * 10 + ::syscall(SYS_io_submit, context, 1, &request);
+            outcome.value = outcome.value * 10 + ::syscall(SYS_io_getevents, context, 1, 1, &event, &limit);
+            outcome.value = outcome.value * 100 + event.res;
+        }
+        outcome.text = shown({bytes, strnlen(bytes, sizeof bytes)});
+        ::syscall(SYS_io_destroy, context);
+    });
+    p.a.call("io_submit: write", [&] {
+        aio_context_t context = 0;
+        long result = ::syscall(SYS_io_setup, 4, &context);
+        iocb write{};
+        write.aio_lio_opcode = IOCB_CMD_PWRITE;
+        write.aio_fildes = static_cast<uint32_t>(p.a.fd());
+        write.aio_buf = reinterpret_cast<uintptr_t>("written");
+        write.aio_nbytes = 7;
+        iocb* request = &write;
+        result = result * 10 + ::syscall(SYS_io_submit, context, 1, &request);
+        result = result * 10 + ::syscall(SYS_io_submit, context, 1, nullptr);
+        ::syscall(SYS_io_destroy, context);
+        return result;
+    });
+    p.b.await_bytes(7);
+    p.b.recv(100);
 }
 
 CASE(ring_of_requests) {

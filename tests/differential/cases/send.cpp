@@ -1,7 +1,13 @@
 // Sending: every call and flag, and streams that are full.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cases.h"
 
@@ -48,6 +54,87 @@ CASE(send_more_then_wait) {
     p.a.send("more", MSG_MORE);
     p.b.await_bytes(4);
     p.b.recv(10);
+}
+
+CASE(send_more_is_held) {
+    // Not for long, and not where something else is on its way: so it is enough to see it once.
+    bool held = false;
+    for (int round = 0; round < 50 && !held; ++round) {
+        p.a.quietly("send", [&](Outcome&) { ::send(p.a.fd(), "first", 5, MSG_NOSIGNAL); });
+        p.b.await_bytes(5);
+        p.b.quietly("recv", [&](Outcome&) {
+            char bytes[5];
+            ::recv(p.b.fd(), bytes, sizeof bytes, MSG_DONTWAIT);
+        });
+        p.a.quietly("send", [&](Outcome&) { ::send(p.a.fd(), "held ", 5, MSG_MORE | MSG_NOSIGNAL); });
+        held = p.b.quietly("poll and recv",
+                           [&](Outcome& outcome) {
+                               pollfd entry{p.b.fd(), POLLIN, 0};
+                               int waiting = 0;
+                               char bytes[5];
+                               ::ioctl(p.b.fd(), FIONREAD, &waiting);
+                               outcome.value =
+                                   ::poll(&entry, 1, 0) == 0 && waiting == 0 &&
+                                   ::recv(p.b.fd(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT) == -1;
+                           })
+                   .value == 1;
+        p.a.quietly("send", [&](Outcome&) { ::send(p.a.fd(), "shown", 5, MSG_NOSIGNAL); });
+        p.b.await_bytes(10);
+        p.b.quietly("recv", [&](Outcome&) {
+            char bytes[10];
+            ::recv(p.b.fd(), bytes, sizeof bytes, MSG_DONTWAIT);
+        });
+    }
+    p.b.call("held", [&] { return held ? 1 : 0; });
+    p.a.send("and on");
+    p.b.await_bytes(6);
+    p.b.recv(20);
+}
+
+CASE(send_more_is_shown) {
+    p.a.send("without delay ", MSG_MORE);
+    p.a.set(IPPROTO_TCP, TCP_NODELAY, 1);
+    p.b.await_bytes(14);
+    p.b.recv(20);
+    p.a.set(IPPROTO_TCP, TCP_NODELAY, 0);
+    p.a.send("more ", MSG_MORE);
+    p.a.send(std::string(100000, 'x'), MSG_MORE);
+    p.b.await_bytes(60000);
+    p.b.await_bytes(100005);
+    p.b.drain(100005);
+    p.a.send("seen by epoll", MSG_MORE);
+    p.b.await_poll(POLLIN);
+    p.b.recv(20);
+    p.a.send("at the end", MSG_MORE);
+    p.a.shutdown(SHUT_WR);
+    p.b.await_end();
+    p.b.recv(20);
+    p.b.recv(20);
+}
+
+CASE(send_more_then_close) {
+    p.a.send("at the end", MSG_MORE);
+    p.a.close();
+    p.b.await_end();
+    p.b.recv(20);
+    p.b.recv(20);
+}
+
+CASE(send_more_then_fork) {
+    p.a.send("of a parent", MSG_MORE);
+    p.a.call("fork", [&] {
+        const pid_t child = ::fork();
+        if (child == 0)
+            ::_exit(0);
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        return status;
+    });
+    p.b.await_bytes(11);
+    p.b.recv(20);
+    p.a.send("of one that has been one", MSG_MORE);
+    p.b.await_bytes(24);
+    p.b.recv(30);
 }
 
 CASE(send_to_an_address) {
