@@ -33,17 +33,25 @@ bool valid_capacity(uint64_t capacity) {
     return capacity >= kDefaultCapacity && capacity <= kLargestCapacity && (capacity & (capacity - 1)) == 0;
 }
 
-MappedSegment map(int fd, uint64_t capacity) {
+bool suits(const MappedSegment& retired, uint64_t capacity) {
+    return retired.segment != nullptr && !retired.in_use && retired.capacity == capacity;
+}
+
+MappedSegment map(int fd, uint64_t capacity, MappedSegment& retired) {
+    const bool again = suits(retired, capacity);
     void* const memory =
-        sys::mmap(nullptr, segment_size(capacity), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (sys::mmap_failed(memory))
-        return {};
-    return {static_cast<Segment*>(memory), capacity, true};
+        sys::mmap(again ? retired.segment : nullptr, segment_size(capacity), PROT_READ | PROT_WRITE,
+                  again ? MAP_SHARED | MAP_FIXED : MAP_SHARED, fd, 0);
+    if (!sys::mmap_failed(memory))
+        return {static_cast<Segment*>(memory), capacity, true};
+    if (again)
+        retired = {};  // what is there now is not known: never touched again
+    return {};
 }
 
 }  // namespace
 
-MappedSegment create_segment(uint64_t capacity, int& fd) {
+MappedSegment create_segment(uint64_t capacity, int& fd, MappedSegment& retired) {
     fd = -1;
     if (!valid_capacity(capacity))
         return {};
@@ -58,7 +66,7 @@ MappedSegment create_segment(uint64_t capacity, int& fd) {
     MappedSegment mapped;
     if (set_file_size(memory_fd, segment_size(capacity)) == 0 &&
         sys::fcntl(memory_fd, F_ADD_SEALS, kSeals) == 0)
-        mapped = map(memory_fd, capacity);
+        mapped = map(memory_fd, capacity, retired);
     if (!mapped) {
         sys::close(memory_fd);
         return {};
@@ -68,7 +76,12 @@ MappedSegment create_segment(uint64_t capacity, int& fd) {
     return mapped;
 }
 
-MappedSegment map_segment(int fd) {
+MappedSegment create_segment(uint64_t capacity, int& fd) {
+    MappedSegment none;
+    return create_segment(capacity, fd, none);
+}
+
+MappedSegment map_segment(int fd, MappedSegment& retired) {
     struct stat status;
     if (sys::call(SYS_fstat, fd, sys::word(&status)) < 0 || !S_ISREG(status.st_mode))
         return {};
@@ -86,7 +99,7 @@ MappedSegment map_segment(int fd) {
     const uint64_t capacity = (size - kControlSize) / 2;
     if (!valid_capacity(capacity))
         return {};
-    MappedSegment mapped = map(fd, capacity);
+    MappedSegment mapped = map(fd, capacity, retired);
     if (!mapped)
         return {};
     // Read once; later changes of the header by the peer are of no consequence, since only the capacity
@@ -94,8 +107,13 @@ MappedSegment map_segment(int fd) {
     const volatile SegmentHeader& header = mapped.segment->header;
     if (header.magic != kSegmentMagic || header.version != kSegmentVersion ||
         header.header_size != sizeof(Segment) || header.capacity != capacity)
-        unmap_segment(mapped);
+        drop_segment(mapped, retired);
     return mapped;
+}
+
+MappedSegment map_segment(int fd) {
+    MappedSegment none;
+    return map_segment(fd, none);
 }
 
 void unmap_segment(MappedSegment& mapped) {
@@ -115,19 +133,20 @@ void retire_segment(MappedSegment& mapped) {
     mapped.retire();
 }
 
-void replace_retired(const MappedSegment& old, MappedSegment& fresh) {
-    if (old.segment == nullptr || old.in_use)
-        return;
-    MappedSegment retired = old;
-    if (old.capacity == fresh.capacity) {
-        const auto size = static_cast<long>(segment_size(fresh.capacity));
-        const long moved = sys::call(SYS_mremap, sys::word(fresh.segment), size, size,
-                                     MREMAP_MAYMOVE | MREMAP_FIXED, sys::word(old.segment));
-        if (moved >= 0 || moved <= -4096) {
-            fresh.segment = old.segment;
-            return;
-        }
+void drop_segment(MappedSegment& mapped, MappedSegment& retired) {
+    if (mapped.segment == retired.segment) {
+        retire_segment(mapped);
+        if (mapped.segment == nullptr)
+            retired = {};  // the addresses went as well
+    } else {
+        unmap_segment(mapped);
     }
+    mapped = {};
+}
+
+void give_addresses_back(const MappedSegment& retired, const MappedSegment& fresh) {
+    if (retired.segment == nullptr || retired.in_use || retired.segment == fresh.segment)
+        return;
     sys::munmap(retired.segment, segment_size(retired.capacity));
 }
 

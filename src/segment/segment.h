@@ -34,12 +34,16 @@ struct MappedSegment {
 
 /// Creates and maps a segment with `capacity` bytes (a power of two) per direction. Its descriptor is
 /// stored in `fd`; it can neither shrink nor grow, so no mapping of it can be made to fault.
+/// `retired`: at its addresses, where they suit. (Not moved there afterwards: moving costs as much as a dozen
+/// faults, and the pages that were touched are faulted in anew.)
 /// @return a null segment when there is no memory or no descriptor left.
+MappedSegment create_segment(uint64_t capacity, int& fd, MappedSegment& retired);
 MappedSegment create_segment(uint64_t capacity, int& fd);
 
 /// Maps a segment that a peer sent. Everything about it is checked first: that it is a memfd that can no
 /// longer change its size, that the size is what its header promises, that magic and version are ours.
 /// @return a null segment when anything is not as it must be.
+MappedSegment map_segment(int fd, MappedSegment& retired);
 MappedSegment map_segment(int fd);
 
 void unmap_segment(MappedSegment& mapped);
@@ -48,7 +52,10 @@ void unmap_segment(MappedSegment& mapped);
 /// about to look at a word when the descriptor was closed must find a harmless value there, not a fault.
 void retire_segment(MappedSegment& mapped);
 
-/// Moves `fresh` to the addresses of the retired `old` one where they suit, else gives these back.
-void replace_retired(const MappedSegment& old, MappedSegment& fresh);
+/// A segment that is not to be used after all; `retired` is what it was made with.
+void drop_segment(MappedSegment& mapped, MappedSegment& retired);
+
+/// The addresses of the `retired` one, unless `fresh` took them over.
+void give_addresses_back(const MappedSegment& retired, const MappedSegment& fresh);
 
 }  // namespace loopfast

@@ -17,6 +17,7 @@
 #include "link/link.h"
 #include "policy/policy.h"
 #include "stream/counters.h"
+#include "stream/experience.h"
 #include "stream/proof.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
@@ -86,8 +87,8 @@ bool eligible(Stream& stream, int fd) {
 }
 
 /// `cookie` is the kernel's socket's; the options have been read.
-void install(Stream& stream, MappedSegment segment, int link, uint64_t cookie) {
-    replace_retired(stream.segment, segment);
+void install(Stream& stream, const MappedSegment& segment, int link, uint64_t cookie) {
+    give_addresses_back(stream.segment, segment);
     stream.segment.install(segment);
     stream.cookie = cookie;
     stream.link.store(link, std::memory_order_relaxed);
@@ -206,7 +207,7 @@ void confirm(Stream& stream, int fd) {
     MappedSegment segment;
     if (received == Received::kMessage && proposal.acceptor_cookie == stream.peer_cookie &&
         proposal.connector_cookie == cookie_of(fd))
-        segment = map_segment(memory);
+        segment = map_segment(memory, stream.segment);
     if (memory >= 0)
         sys::close(memory);
     if (!segment) {
@@ -216,13 +217,13 @@ void confirm(Stream& stream, int fd) {
         return;
     }
     if (!received_count_agrees(stream, fd) || !sent_count_agrees(stream, fd)) {
-        unmap_segment(segment);
+        drop_segment(segment, stream.segment);
         refuse(stream, Reason::kCounters);
         exclusive.settle();
         return;
     }
     if (!read_options(stream, fd)) {
-        unmap_segment(segment);
+        drop_segment(segment, stream.segment);
         refuse(stream, Reason::kLimit);
         exclusive.settle();
         return;
@@ -284,7 +285,7 @@ bool send_segment(Stream& stream, int fd) {
     if (cookie == 0 || !read_options(stream, fd))
         return false;
     int memory = -1;
-    const MappedSegment segment = create_segment(capacity_for(shared), memory);
+    const MappedSegment segment = create_segment(capacity_for(shared), memory, stream.segment);
     if (!segment)
         return false;
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
@@ -364,7 +365,8 @@ void before_kernel_send(Stream& stream, int fd, size_t size) {
         return;
     const State state = stream.state();
     if (state == State::kCandidate &&
-        stream.shared->kernel_out.load(std::memory_order_relaxed) + size > stream.threshold)
+        stream.shared->kernel_out.load(std::memory_order_relaxed) + size > stream.threshold &&
+        may_be_worth_it(stream))
         offer(stream, fd);
     // Before these bytes wake the acceptor, which then finds what we have to say: one exchange less.
     else if (state == State::kOffered && step_due(stream))
@@ -402,7 +404,7 @@ void after_kernel_call(Stream& stream, int fd) {
         return;
     const uint64_t in = shared.kernel_in.load(std::memory_order_relaxed);
     if (stream.role == Role::kConnector) {
-        if (in > kOfferAfterReceiving + stream.threshold)
+        if (in > kOfferAfterReceiving + stream.threshold && may_be_worth_it(stream))
             offer(stream, fd);
         return;
     }
@@ -413,7 +415,7 @@ void after_kernel_call(Stream& stream, int fd) {
     }
     const uint64_t out = shared.kernel_out.load(std::memory_order_relaxed);
     const bool by_in = in > stream.next_look_in || (stream.threshold == 0 && stream.offer_calls == 0);
-    if (!by_in && out <= stream.next_look_out)
+    if ((!by_in && out <= stream.next_look_out) || !may_be_worth_it(stream))
         return;
     if (!look(stream, fd))
         return;

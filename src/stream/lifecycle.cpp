@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "link/link.h"
 #include "policy/policy.h"
+#include "stream/experience.h"
 #include "stream/setup.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
@@ -33,6 +34,8 @@ bool finish_later(Stream& stream, int fd, bool shut_down) {
 
 void prepare_close(Stream& stream, int fd, bool last) {
     withdraw_offer(stream);
+    if (last)
+        learn_from(stream);
     if (!stream.segment || !last)
         return;
     finish_later(stream, fd, false);

@@ -298,18 +298,21 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         if (found == 0 && timeout != 0 && first && may_spin) {
             const int64_t time = time_to_spin();
             if (time > 0)
-                spin_until(history_, deadline, time, [&] {
-                    // Other threads get at the set in between.
-                    found = scan(events, capacity);
-                    if (found != 0)
-                        return SpinStep::kReady;
-                    if (handlers.any())
-                        return SpinStep::kGiveUp;  // and so does the sleep
-                    lock.unlock();
-                    pause_cpu();
-                    lock.lock();
-                    return SpinStep::kGoOn;
-                });
+                spin_until(
+                    history_, deadline, time,
+                    [&] {
+                        // Other threads get at the set in between.
+                        found = scan(events, capacity);
+                        if (found != 0)
+                            return SpinStep::kReady;
+                        if (handlers.any())
+                            return SpinStep::kGiveUp;  // and so does the sleep
+                        lock.unlock();
+                        pause_cpu();
+                        lock.lock();
+                        return SpinStep::kGoOn;
+                    },
+                    looks_per_time(hot_count_));
         }
         if (found != 0 || timeout == 0) {
             pass_on();

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/real.h"
+#include "policy/verdict.h"
 #include "stream/sleep.h"
 #include "table/table.h"
 #include "wait/caller.h"
@@ -43,7 +44,8 @@ struct Watched {
     int place;  ///< in the kernel's part, or -1
     Kind kind;
     bool armed;
-    bool called;  ///< the stream's connection is kept while we wait, see caller.h
+    bool called;    ///< the stream's connection is kept while we wait, see caller.h
+    bool followed;  ///< what its kernel socket has to tell comes as an event, see follow()
 };
 
 /// Memory for a poll: room for what each entry means, and for the kernel's part with one entry more.
@@ -60,6 +62,44 @@ template <nfds_t kPlaces, typename Act> [[gnu::noinline]] int with_places(Act ac
     return act(Scratch{fds, watched});
 }
 
+/// A mapping for one poll. The last one is kept for the next: new pages at each call cost more than all the
+/// rest of it.
+class LargeScratch {
+public:
+    explicit LargeScratch(size_t size) : memory_(spare.exchange(nullptr, std::memory_order_acquire)) {
+        size += sizeof(Head);
+        if (memory_ != nullptr && memory_->size >= size)
+            return;
+        if (memory_ != nullptr)
+            sys::munmap(memory_, memory_->size);
+        void* const made =
+            sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memory_ = sys::mmap_failed(made) ? nullptr : static_cast<Head*>(made);
+        if (memory_ != nullptr)
+            memory_->size = size;
+    }
+    ~LargeScratch() {
+        if (memory_ != nullptr && memory_->size <= kMostKept)
+            memory_ =
+                spare.exchange(memory_, std::memory_order_acq_rel);  // another thread's, if there is one
+        if (memory_ != nullptr)
+            sys::munmap(memory_, memory_->size);
+    }
+    LargeScratch(const LargeScratch&) = delete;
+    LargeScratch& operator=(const LargeScratch&) = delete;
+    bool good() const { return memory_ != nullptr; }
+    void* begin() const { return memory_ + 1; }
+
+private:
+    struct alignas(16) Head {
+        size_t size;
+    };
+    static constexpr size_t kMostKept = 256 * 1024;
+    // Acquire and release: who takes it out sees its size.
+    inline static std::atomic<Head*> spare{nullptr};
+    Head* memory_;
+};
+
 /// Calls `act` with memory for `count` entries: on the stack where they are not many, else a mapping.
 /// (malloc belongs to the program and may not be called from a signal handler, which poll may.) @return what
 /// it returned, or -ENOMEM.
@@ -68,14 +108,11 @@ template <typename Act> int with_scratch(nfds_t count, Act act) {
         return with_places<kFew>(act);
     if (count <= kOnStack)
         return with_places<kOnStack>(act);
-    const size_t size = count * (sizeof(pollfd) + sizeof(Watched)) + sizeof(pollfd);
-    void* const memory = sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (sys::mmap_failed(memory))
+    LargeScratch memory(count * (sizeof(pollfd) + sizeof(Watched)) + sizeof(pollfd));
+    if (!memory.good())
         return -ENOMEM;
-    auto* const watched = static_cast<Watched*>(memory);
-    const int result = act(Scratch{reinterpret_cast<pollfd*>(watched + count), watched});
-    sys::munmap(memory, size);
-    return result;
+    auto* const watched = static_cast<Watched*>(memory.begin());
+    return act(Scratch{reinterpret_cast<pollfd*>(watched + count), watched});
 }
 
 bool has_segment(const Stream& stream) { return stream.segment && stream.fused(); }
@@ -125,6 +162,18 @@ public:
         return false;
     }
 
+    /// The kernel's sockets of many streams are not asked one by one, every 50 us, but tell the thread's set
+    /// of what changes, as those in an epoll set do.
+    void follow() {
+        if (count_ <= kFew || !ours_)
+            return;
+        for (nfds_t i = 0; i < count_; ++i)
+            if (watched_[i].kind == Kind::kFused)
+                watched_[i].followed = watch_in_thread(*watched_[i].stream, fds_[i].fd) >= 0;
+        take_thread_events();
+        look_if_due();
+    }
+
     /// Fills in revents of everything we know ourselves. @return how many have some. `as_poll`: not one of
     /// many looks in a spin.
     int evaluate(bool as_poll) {
@@ -134,10 +183,15 @@ public:
             entry.revents = 0;
             if (watched_[i].kind == Kind::kFused) {
                 const auto wanted = static_cast<uint32_t>(static_cast<uint16_t>(entry.events)) | kAlways;
-                uint32_t ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                Stream& stream = *watched_[i].stream;
+                const Freshness freshness = watched_[i].followed ? Freshness::kCached : Freshness::kRecent;
+                uint32_t ready;
+                if (!watched_[i].followed || (wanted & POLLWRBAND) != 0 ||
+                    !plain_readiness(stream, wanted | POLLOUT, ready))
+                    ready = readiness(stream, entry.fd, freshness);
                 if (as_poll && (ready & POLLOUT) == 0) [[unlikely]] {
-                    polled_without_room(*watched_[i].stream);
-                    ready = readiness(*watched_[i].stream, entry.fd, Freshness::kRecent);
+                    polled_without_room(stream);
+                    ready = readiness(stream, entry.fd, freshness);
                 }
                 entry.revents = static_cast<short>(ready & wanted);
             } else if (watched_[i].kind == Kind::kSet && (entry.events & kReadable) != 0 &&
@@ -240,7 +294,7 @@ private:
     static constexpr short kReadable = POLLIN | POLLRDNORM;
 
     void classify(int fd, Watched& watched) {
-        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false};
+        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false, false};
         if (fd < 0)
             return;
         if (Stream* const stream = find_stream(fd)) {
@@ -323,26 +377,30 @@ namespace {
     bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
         Round round(fds, count, scratch);
+        round.follow();
         int found = round.evaluate(true);
         if (found == 0 && first && timeout != 0 && round.any_ours()) {
             // A relay polls a socket and a pipe: the pipe must not wait until the spin for the socket is
             // over. And what the pipe brings shows nothing about the peer, so it counts as a spin in vain.
             int64_t next_look = round.any_ordinary() ? 0 : kForever;
             if (const int64_t time = spin_time(history); time > 0)
-                spin_until(history, deadline, time, [&] {
-                    if ((found = round.evaluate(false)) != 0)
-                        return SpinStep::kReady;
-                    if (handlers.any())
-                        return SpinStep::kGiveUp;  // and so does the sleep
-                    if (next_look != kForever && now_ns() >= next_look) {
-                        if (round.ordinary_ready()) {
-                            look = true;
-                            return SpinStep::kGiveUp;
+                spin_until(
+                    history, deadline, time,
+                    [&] {
+                        if ((found = round.evaluate(false)) != 0)
+                            return SpinStep::kReady;
+                        if (handlers.any())
+                            return SpinStep::kGiveUp;  // and so does the sleep
+                        if (next_look != kForever && now_ns() >= next_look) {
+                            if (round.ordinary_ready()) {
+                                look = true;
+                                return SpinStep::kGiveUp;
+                            }
+                            next_look = now_ns() + kOrdinaryLookEvery;
                         }
-                        next_look = now_ns() + kOrdinaryLookEvery;
-                    }
-                    return SpinStep::kGoOn;
-                });
+                        return SpinStep::kGoOn;
+                    },
+                    looks_per_time(count));
         }
         bool good;
         if (found != 0 || look) {

@@ -82,13 +82,20 @@ enum class SpinStep { kGoOn, kReady, kGiveUp };
 constexpr SpinStep spin_step(bool ready) { return ready ? SpinStep::kReady : SpinStep::kGoOn; }
 constexpr SpinStep spin_step(SpinStep step) { return step; }
 
+/// How many looks at `count` streams are made before the time is looked at again.
+constexpr int kLooksPerTime = 32;
+constexpr int looks_per_time(uint64_t count) {
+    return count >= 8 * kLooksPerTime ? 1 : kLooksPerTime / (1 + static_cast<int>(count) / 8);
+}
+
 /// Spins until `ready` or the time given or the deadline is over. @return whether it became ready.
 template <typename Ready>
-bool spin_until(SpinHistory& history, int64_t deadline, int64_t budget, Ready ready) {
+bool spin_until(SpinHistory& history, int64_t deadline, int64_t budget, Ready ready,
+                int looks = kLooksPerTime) {
     const int64_t start = now_ns();
     const int64_t end = deadline - start < budget ? deadline : start + budget;
     do {
-        for (int i = 0; i < 32; ++i) {
+        for (int i = 0; i < looks; ++i) {
             const SpinStep step = spin_step(ready());
             if (step == SpinStep::kReady) {
                 spin_succeeded(history);

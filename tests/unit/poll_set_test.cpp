@@ -166,6 +166,48 @@ TEST_F(PollSetTest, MoreThanFitOnTheStack) {
     EXPECT_EQ(poll_all(fds, 1000), 1000);
 }
 
+TEST_F(PollSetTest, ManyStreamsTellOfBytesRoomAndEnds) {
+    // Of many the kernel's sockets are not asked one by one: their events have to be enough.
+    constexpr size_t kPairs = 40;
+    std::vector<StreamPair> many(kPairs);
+    std::vector<pollfd> fds;
+    for (StreamPair& one : many) {
+        ASSERT_TRUE(one.settle());
+        fds.push_back({one.acceptor_fd(), POLLIN | POLLRDHUP, 0});
+    }
+    EXPECT_EQ(poll_all(fds, 0), 0);
+    EXPECT_EQ(poll_all(fds, 10), 0);
+    for (size_t i = 0; i < kPairs; ++i) {
+        const bool over = i % 3 == 0;
+        std::thread other([&] {
+            usleep(i % 2 == 0 ? 3000 : 0);
+            if (over)
+                many[i].close_connector();
+            else
+                door_send(many[i].connector_fd(), "a", 1);
+        });
+        EXPECT_EQ(poll_all(fds, 10'000), 1) << i;
+        other.join();
+        EXPECT_EQ(poll_all(fds, 0), 1) << i;
+        EXPECT_EQ(fds[i].revents, over ? POLLIN | POLLRDHUP : POLLIN) << i;
+        fds[i].fd = -1;
+    }
+    // A look that does not wait is enough, also where none has waited before.
+    for (size_t i = 0; i < kPairs; ++i)
+        fds[i] = {many[i].connector_fd(), POLLOUT, 0};
+    for (size_t i = 0; i < kPairs; i += 3)
+        fds[i].fd = -1;
+    std::vector<char> bytes(1 << 20);
+    while (door_send(many[1].connector_fd(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+    }
+    const int others = static_cast<int>(kPairs - (kPairs + 2) / 3 - 1);
+    EXPECT_EQ(poll_all(fds, 0), others);
+    EXPECT_EQ(fds[1].revents, 0);
+    while (door_receive(many[1].acceptor_fd(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+    }
+    EXPECT_EQ(poll_all(fds, 0), others + 1);
+}
+
 TEST_F(PollSetTest, ASetOfStreamsIsReadable) {
     const int fd = epoll_create1(EPOLL_CLOEXEC);
     make_set(fd);

@@ -98,6 +98,53 @@ TEST(SegmentTest, IsMadeSealedAndMapsTwice) {
     EXPECT_FALSE(ours);
 }
 
+TEST(SegmentTest, TakesOverTheAddressesOfARetiredOne) {
+    int fd = -1;
+    MappedSegment used = create_segment(kDefaultCapacity, fd);
+    ASSERT_TRUE(used);
+    close(fd);
+    used.data(0)[9] = 'x';
+    const Segment* const place = used.segment;
+    MappedSegment live = used;
+    EXPECT_NE(create_segment(kDefaultCapacity, fd, live).segment, place) << "that one is in use";
+    close(fd);
+
+    retire_segment(used);
+    EXPECT_FALSE(used);
+    EXPECT_EQ(used.data(0)[9], 0);
+    MappedSegment next = create_segment(kDefaultCapacity, fd, used);
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next.segment, place);
+    EXPECT_EQ(next.data(0)[9], 0);
+    next.data(0)[9] = 'y';
+    give_addresses_back(used, next);  // they are the new one's
+    EXPECT_EQ(next.data(0)[9], 'y');
+
+    // What is not used after all leaves the addresses as they were: retired, and zeros.
+    drop_segment(next, used);
+    EXPECT_FALSE(next);
+    EXPECT_EQ(used.segment, place);
+    EXPECT_EQ(used.data(0)[9], 0);
+
+    // One that is refused does so, too.
+    const Forged strange{.header = {kSegmentMagic + 1, kSegmentVersion, sizeof(Segment), kDefaultCapacity}};
+    const int forged = strange.make();
+    EXPECT_FALSE(map_segment(forged, used));
+    close(forged);
+    EXPECT_EQ(used.segment, place);
+    EXPECT_EQ(used.segment->header.magic, 0U);
+
+    // One of another size does not fit.
+    MappedSegment larger = create_segment(2 * kDefaultCapacity, fd, used);
+    ASSERT_TRUE(larger);
+    EXPECT_NE(larger.segment, place);
+    close(fd);
+    give_addresses_back(used, larger);
+    unsigned char seen;
+    EXPECT_EQ(mincore(used.segment, 4096, &seen), -1) << "they are gone";
+    unmap_segment(larger);
+}
+
 TEST(SegmentTest, CapacitiesThatNobodyMakesAreRefused) {
     int fd = 5;
     for (const uint64_t capacity :
