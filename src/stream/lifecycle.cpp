@@ -62,7 +62,15 @@ void release_mapping(Stream& stream) {
             sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
         return;
     }
-    if (!stream.dying.exchange(false, std::memory_order_seq_cst))
+    release_if_dying(stream);
+}
+
+// The mark is taken and never set here: when two were the last, one after the other, the second may come when
+// the first has released all, and the slot may be another stream's by then, of which nothing is to be
+// released.
+void release_if_dying(Stream& stream) {
+    if (stream.waiters.load(std::memory_order_seq_cst) != 0 ||
+        !stream.dying.exchange(false, std::memory_order_seq_cst))
         return;
     // Copies are made under the locks and check the generation first.
     {
@@ -83,11 +91,7 @@ Watching::Watching(Stream& stream) : stream_(stream) {
     alive_ = !stream.dying.load(std::memory_order_seq_cst) && static_cast<bool>(stream.segment);
 }
 
-Watching::~Watching() {
-    if (stream_.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-        stream_.dying.load(std::memory_order_seq_cst)) [[unlikely]]
-        release_mapping(stream_);
-}
+Watching::~Watching() { stop_watching(stream_); }
 
 void disconnected(Stream& stream) {
     if (!hold_setup(stream))

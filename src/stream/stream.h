@@ -438,6 +438,15 @@ inline void heed_verdict(Stream& stream, int fd) {
 void prepare_close(Stream& stream, int fd, bool last);
 /// Releases the segment and the link, once nobody looks at them.
 void release_mapping(Stream& stream);
+/// The same, by one who looked, and may have been the last.
+void release_if_dying(Stream& stream);
+/// One of those that `waiters` counts looks no more. The stream may be another one afterwards.
+inline void stop_watching(Stream& stream) {
+    // Dekker with release_mapping.
+    if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
+        stream.dying.load(std::memory_order_seq_cst)) [[unlikely]]
+        release_if_dying(stream);
+}
 /// connect(2) to nowhere has ended the connection: what was in the rings is gone, as what was in the kernel's
 /// queues. A connection that begins on the same socket stays on the kernel lane.
 void disconnected(Stream& stream);

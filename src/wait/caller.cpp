@@ -24,10 +24,7 @@ void count_out(Stream& stream) {
     // seq_cst: Dekker with keep() in table.cpp, which stores the duplicate and then looks for callers.
     if (stream.callers.fetch_sub(1, std::memory_order_seq_cst) == 1)
         let_go_of_kept(stream);
-    // As at the end of Watching.
-    if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-        stream.dying.load(std::memory_order_seq_cst)) [[unlikely]]
-        release_mapping(stream);
+    stop_watching(stream);
 }
 
 bool on_another_stack() {

@@ -134,10 +134,8 @@ public:
                 stream->kernel_readers.fetch_sub(1, std::memory_order_release);
             } else if (watched_[i].kind == Kind::kFused && watched_[i].called) {
                 end_call(*stream, this);
-            } else if (watched_[i].kind == Kind::kFused &&
-                       stream->waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-                       stream->dying.load(std::memory_order_seq_cst)) {
-                release_mapping(*stream);
+            } else if (watched_[i].kind == Kind::kFused) {
+                stop_watching(*stream);
             } else if (watched_[i].kind == Kind::kPlainSet) {
                 watched_[i].set->leave_kernel();
             }
@@ -324,7 +322,7 @@ private:
                 if (watched.called)
                     end_call(*stream, this);
                 else
-                    stream->waiters.fetch_sub(1, std::memory_order_seq_cst);
+                    stop_watching(*stream);
                 watched.kind = Kind::kOrdinary;
                 ordinary_ = true;
             }

@@ -86,10 +86,7 @@ void run_all_errands() {
         close_hidden(errand.fd);
         Stream& stream = *errand.stream;
         errand = {};
-        // As at the end of Watching, whose count has been held since.
-        if (stream.waiters.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-            stream.dying.load(std::memory_order_seq_cst))
-            release_mapping(stream);
+        stop_watching(stream);
         errand_count.fetch_sub(1, std::memory_order_relaxed);
     }
 }
