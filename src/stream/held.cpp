@@ -26,8 +26,12 @@ struct Entry {
 };
 constexpr int kMostEntries = 64;
 Entry entries[kMostEntries];
+/// Some have been in use: most processes never hold anything, and need not look. Set before an entry is.
+std::atomic<bool> any{false};
 
 bool remember(const Stream& stream) {
+    if (!any.load(std::memory_order_relaxed))
+        any.store(true, std::memory_order_seq_cst);  // in one order with the entry, and the look at both
     for (Entry& entry : entries) {
         uint64_t free = 0;
         if (entry.stream.load(std::memory_order_relaxed) != 0)
@@ -82,6 +86,8 @@ void show_held_now(Stream& stream) {
 
 bool show_overdue(Stream& (*stream_of)(uint32_t slot), bool all) {
     bool some = false;
+    if (!any.load(std::memory_order_seq_cst))
+        return false;
     for (Entry& entry : entries) {
         const uint64_t slot = entry.stream.load(std::memory_order_seq_cst);
         if (slot == 0)

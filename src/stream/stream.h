@@ -162,12 +162,15 @@ int rest_of_bytes(Stream& stream, int fd);
 /// The most that a peer's SO_RCVBUF adds: some more than what the kernel's own tuning reaches.
 constexpr uint64_t kMostForPeer = 8 * 1024 * 1024;
 
-/// What of a ring the limit reaches without its reserve, a 64th.
-constexpr uint64_t without_reserve(uint64_t capacity) { return capacity - capacity / 64; }
+/// Of what the sizes are above the ring, this part is room in its reserve: 128 bytes for 4 MiB.
+constexpr uint64_t kShareOfReserve = 32 * 1024;
+
+/// What of a ring the limit reaches without its reserve, a 1024th.
+constexpr uint64_t without_reserve(uint64_t capacity) { return capacity - capacity / 1024; }
 
 /// Bytes that may be in flight towards the peer at once. A ring is as large as it was made, but a larger
 /// SO_SNDBUF is room at once, however little, for who waits for it: so sizes that are more than the ring
-/// holds are handed out of its reserve, a 128th of what they are above it.
+/// holds are handed out of its reserve.
 inline uint64_t send_limit(const Stream& stream) {
     // Harmless: clamped to the capacity right here.
     const uint64_t theirs = stream.their_words().receive_size.load(std::memory_order_relaxed).harmless();
@@ -179,7 +182,7 @@ inline uint64_t send_limit(const Stream& stream) {
     const uint64_t most_of_it = without_reserve(capacity);
     if (sum <= most_of_it)
         return sum < kControlSize ? kControlSize : sum;
-    const uint64_t limit = most_of_it + (sum - most_of_it) / 128;
+    const uint64_t limit = most_of_it + (sum - most_of_it) / kShareOfReserve;
     return limit < capacity ? limit : capacity;
 }
 
