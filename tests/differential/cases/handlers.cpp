@@ -166,6 +166,7 @@ CASE_THAT(frames_under_a_handler, kBlocking) {
 CASE_THAT(cancelled_in_a_handler, kBlocking) {
     struct sigaction action {};
     action.sa_handler = [](int) {
+        // NOLINTNEXTLINE(concurrency-thread-canceltype-asynchronous): that is what is tried
         pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, nullptr);
         pthread_cancel(pthread_self());
     };
