@@ -424,6 +424,7 @@ CASE(parting_first_owner_is_not_the_last) {
     p.b.await_end();
     const End two = pass_on(p, p.b, "two");
     two.recv(100);
+    two.await_end();  // it follows the bytes into a fresh socket, not quite at once
     two.recv(100);
     two.send("the answer");
     one.await_bytes(10);
