@@ -31,7 +31,7 @@ inline uint64_t messages_of(const Stream& stream) {
 inline std::atomic<int>& too_short(const Stream& stream) {
     return experience[stream.role == Role::kAcceptor ? 1 : 0].too_short;
 }
-/// A threshold that somebody set is obeyed to the letter.
+/// A threshold other than the default, which somebody must have set, is obeyed to the letter.
 inline bool goes_by_experience(const Stream& stream) { return stream.threshold == kDefaultThreshold; }
 
 /// Is it time for a handshake, as far as experience goes?

@@ -71,7 +71,7 @@ bool hold_back(Stream& stream, size_t size) {
     // with a fork, which says that there are relatives and then shows what is held.
     held.exchange(stream.out().producer.head.load(std::memory_order_relaxed).harmless() + 1,
                   std::memory_order_seq_cst);
-    if (stream.shared->had_relatives.load(std::memory_order_relaxed) == 0 && remember(stream))
+    if (stream.shared->had_relatives.load(std::memory_order_seq_cst) == 0 && remember(stream))
         return true;
     held.store(0, std::memory_order_relaxed);  // nothing is behind it yet
     return false;

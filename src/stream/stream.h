@@ -377,7 +377,9 @@ bool hold_back(Stream& stream, size_t size);
 /// Shows what is held, and wakes the reader.
 void show_held_now(Stream& stream);
 inline bool holds_some(const Stream& stream) {
-    return stream.out().producer.held.load(std::memory_order_relaxed).is_set();
+    // seq_cst: before_fork() has said that there are relatives, and hold_back() swaps this and then looks for
+    // them: one of the two sees the other.
+    return stream.out().producer.held.load(std::memory_order_seq_cst).is_set();
 }
 inline void show_held(Stream& stream) {
     if (holds_some(stream)) [[unlikely]]

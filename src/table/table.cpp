@@ -276,7 +276,8 @@ void before_fork() {
             withdraw_offer(stream);
         // The child's place, held for it until it runs: the parent may close its own meanwhile.
         stream.shared->more_holders.fetch_add(1, std::memory_order_relaxed);
-        stream.shared->had_relatives.store(1, std::memory_order_relaxed);
+        // seq_cst: Dekker with hold_back(), see holds_some().
+        stream.shared->had_relatives.store(1, std::memory_order_seq_cst);
         if (const Watching watching(stream); watching.alive())
             show_held(stream);
     });

@@ -25,46 +25,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <initializer_list>
+
+#include "connection.h"
 
 namespace {
-
-[[noreturn]] void fail(const char* what) {
-    std::fprintf(stderr, "handler_moments_test: %s (%s)\n", what, std::strerror(errno));
-    _exit(1);
-}
-
-struct Connection {
-    int ours = -1;
-    int peer = -1;
-};
-
-Connection make() {
-    Connection made;
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    made.peer = socket(AF_INET, SOCK_STREAM, 0);
-    if (loopfast_enable(listener, 1) != 0 || loopfast_enable(made.peer, 1) != 0)
-        fail("cannot opt in");
-    if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0 ||
-        getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
-        connect(made.peer, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        (made.ours = accept(listener, nullptr, nullptr)) < 0)
-        fail("no connection");
-    close(listener);
-    char byte = 0;
-    for (int round = 0; round < 1000 && loopfast_lane(made.ours) != LOOPFAST_LANE_RING; ++round)
-        for (const int from : {made.peer, made.ours})
-            if (send(from, &byte, 1, 0) != 1 ||
-                recv(from == made.peer ? made.ours : made.peer, &byte, 1, 0) != 1)
-                fail("no exchange");
-    if (loopfast_lane(made.ours) != LOOPFAST_LANE_RING)
-        fail("not on the ring");
-    return made;
-}
 
 Connection connection;
 int set = -1;
@@ -123,7 +87,7 @@ void mark() {
     action.sa_handler = [](int) {};
     action.sa_flags = flags;
     sigaction(SIGUSR1, &action, nullptr);
-    connection = make();
+    connection = connect_to_itself();
     set = epoll_create1(0);
     epoll_event wanted{EPOLLIN, {}};
     epoll_ctl(set, EPOLL_CTL_ADD, connection.ours, &wanted);
@@ -197,6 +161,28 @@ void to_mark() {
     }
 }
 
+/// Asleep in its call, the child gets the signal, and goes on to the mark behind the call.
+void end_sleep() {
+    syscall(SYS_tgkill, child, child, SIGUSR1);
+    int signal = stop_or_sleep();
+    if (signal == SIGTRAP) {  // of a step that led into the sleep
+        ptrace(PTRACE_CONT, child, 0, 0);
+        signal = stop_or_sleep();
+    }
+    if (signal != SIGUSR1)
+        fail("no signal in the sleep");
+    ptrace(PTRACE_CONT, child, 0, SIGUSR1);
+    if (stop_or_sleep() != SIGTRAP)
+        fail("a signal does not end the sleep");
+}
+
+void to_sleep_and_out() {
+    ptrace(PTRACE_CONT, child, 0, 0);
+    if (stop_or_sleep() != 0)
+        fail("the call does not wait");
+    end_sleep();
+}
+
 enum class Moment { kNoticed, kUnnoticed, kAsleep };
 
 /// One call with the handler on top of its instruction number `at`.
@@ -206,17 +192,7 @@ Moment try_moment(int at) {
         ptrace(PTRACE_SINGLESTEP, child, 0, 0);
         if (stop_or_sleep() == 0) {
             // Through the call into its sleep: the kernel sees to the signal from here on.
-            syscall(SYS_tgkill, child, child, SIGUSR1);
-            int signal = stop_or_sleep();
-            if (signal == SIGTRAP) {  // the step is over first
-                ptrace(PTRACE_CONT, child, 0, 0);
-                signal = stop_or_sleep();
-            }
-            if (signal != SIGUSR1)
-                fail("no signal in the sleep");
-            ptrace(PTRACE_CONT, child, 0, SIGUSR1);
-            if (stop_or_sleep() != SIGTRAP)
-                fail("a signal does not end the sleep");
+            end_sleep();
             return Moment::kAsleep;
         }
     }
@@ -226,12 +202,7 @@ Moment try_moment(int at) {
         return Moment::kNoticed;
     if (signal != 0)
         fail("another signal");
-    syscall(SYS_tgkill, child, child, SIGUSR1);
-    if (stop_or_sleep() != SIGUSR1)
-        fail("no signal in the sleep");
-    ptrace(PTRACE_CONT, child, 0, SIGUSR1);
-    if (stop_or_sleep() != SIGTRAP)
-        fail("a second signal does not end the sleep");
+    end_sleep();
     return Moment::kUnnoticed;
 }
 
@@ -265,30 +236,18 @@ void start_child(const Trial& trial) {
     _exit(4);
 }
 
-void end_sleep() {
-    ptrace(PTRACE_CONT, child, 0, 0);
-    if (stop_or_sleep() != 0)
-        fail("the call does not wait");
-    syscall(SYS_tgkill, child, child, SIGUSR1);
-    if (stop_or_sleep() != SIGUSR1)
-        fail("no signal");
-    ptrace(PTRACE_CONT, child, 0, SIGUSR1);
-    if (stop_or_sleep() != SIGTRAP)
-        fail("a signal does not end the call");
-}
-
 bool try_call(const Trial& trial, int stride) {
     const char* const name = kCalls[trial.call].name;
     start_child(trial);
     if (stop_or_sleep() != SIGTRAP)
         fail("no child");
     for (int i = 0; i < 5; ++i) {  // what is done once is done
-        end_sleep();
+        to_sleep_and_out();
         ptrace(PTRACE_CONT, child, 0, 0);
         if (stop_or_sleep() != SIGTRAP)
             fail("no next call");
     }
-    end_sleep();
+    to_sleep_and_out();
     int first = -1;
     int noticed = 0;
     int at = 1;

@@ -23,48 +23,12 @@
 #include <thread>
 #include <vector>
 
+#include "connection.h"
+
 namespace {
 
 bool plain = false;
 double seconds = 1.5;
-
-[[noreturn]] void fail(const char* what) {
-    std::fprintf(stderr, "handlers_test: %s (%s)\n", what, std::strerror(errno));
-    _exit(1);
-}
-
-struct Connection {
-    int ours = -1;
-    int peer = -1;
-};
-
-Connection make() {
-    Connection made;
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    made.peer = socket(AF_INET, SOCK_STREAM, 0);
-    if (!plain && (loopfast_enable(listener, 1) != 0 || loopfast_enable(made.peer, 1) != 0))
-        fail("cannot opt in");
-    if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0 ||
-        getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
-        connect(made.peer, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        (made.ours = accept(listener, nullptr, nullptr)) < 0)
-        fail("no connection");
-    close(listener);
-    char byte = 0;
-    for (int round = 0;
-         round < 1000 && !plain && (loopfast_lane(made.ours) != 1 || loopfast_lane(made.peer) != 1); ++round)
-        for (const int from : {made.peer, made.ours})
-            if (send(from, &byte, 1, 0) != 1 ||
-                recv(from == made.peer ? made.ours : made.peer, &byte, 1, 0) != 1)
-                fail("no exchange");
-    if (!plain && loopfast_lane(made.ours) != LOOPFAST_LANE_RING)
-        fail("not on the ring");
-    return made;
-}
 
 /// What a thread does over and over, and what its handler does.
 struct Part {
@@ -174,8 +138,8 @@ int main(int argc, char** argv) {
     };
     action.sa_flags = SA_RESTART;
     sigaction(SIGUSR1, &action, nullptr);
-    one = make();
-    other = make();
+    one = connect_to_itself(plain);
+    other = connect_to_itself(plain);
     run("receive and send", {[] { receive_much(one.ours); }, [] { send_one(one.ours); }},
         {[] { send_much(one.ours); }, [] { receive_one(one.ours); }});
     run("two connections, receiving", {[] { receive_much(one.ours); }, [] { receive_one(other.ours); }},

@@ -16,44 +16,9 @@
 #include <cstdlib>
 #include <vector>
 
+#include "connection.h"
+
 namespace {
-
-[[noreturn]] void fail(const char* what) {
-    std::perror(what);
-    _exit(1);
-}
-
-struct Connection {
-    int ours = -1;
-    int peer = -1;
-};
-
-Connection on_the_ring() {
-    Connection made;
-    const int listener = socket(AF_INET, SOCK_STREAM, 0);
-    made.peer = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    if (loopfast_enable(listener, 1) != 0 || loopfast_enable(made.peer, 1) != 0 ||
-        bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 1) != 0 ||
-        getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0 ||
-        connect(made.peer, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        (made.ours = accept(listener, nullptr, nullptr)) < 0)
-        fail("no connection");
-    close(listener);
-    char byte = 0;
-    for (int round = 0; round < 1000 && (loopfast_lane(made.ours) != 1 || loopfast_lane(made.peer) != 1);
-         ++round)
-        for (const int from : {made.peer, made.ours})
-            if (send(from, &byte, 1, 0) != 1 ||
-                recv(from == made.peer ? made.ours : made.peer, &byte, 1, 0) != 1)
-                fail("no exchange");
-    if (loopfast_lane(made.ours) != LOOPFAST_LANE_RING)
-        fail("not on the ring");
-    return made;
-}
 
 /// What a program behind such a filter needs, and it would not expect more of close().
 void allow_little() {
@@ -75,7 +40,7 @@ void allow_little() {
 int main() {
     const pid_t child = fork();
     if (child == 0) {
-        const Connection connection = on_the_ring();
+        const Connection connection = connect_to_itself();
         char bytes[10] = "unread";
         if (send(connection.peer, bytes, sizeof bytes, 0) != sizeof bytes)
             fail("send");
