@@ -167,7 +167,8 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     const ssize_t got = real::read(in, chunk, smaller(size, room));
     if (got <= 0)
         return got;
-    return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), 0));
+    const int more = (flags & SPLICE_F_MORE) != 0 ? MSG_MORE : 0;
+    return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), more));
 }
 
 /// What the kernel says before it moves a byte between a stream and `pipe`. @return 0, or -errno.

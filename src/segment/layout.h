@@ -57,8 +57,8 @@ struct alignas(64) ProducerLine {
     /// Which side turned away from this direction first: kBothThere, kConsumerLeft or kProducerDone. Written
     /// once, by compare-and-swap; see stream/leave.cpp.
     Untrusted<uint64_t> turned_away;
-    /// Where bytes begin that are not to be seen yet (MSG_MORE), plus one; 0 where none are. It counts while
-    /// it is the consumer's tail: only what was put into an empty ring is held. See stream/held.cpp.
+    /// Where bytes begin that are not to be seen yet (MSG_MORE, TCP_CORK), plus one; 0 where none are. It
+    /// counts while it lies between the consumer's tail and the head. See stream/held.cpp.
     Untrusted<uint64_t> held;
 };
 

@@ -188,8 +188,8 @@ RingResult RingReader::read(Buffers* to, size_t size, Mode mode) {
         const auto bounded = peer_.head.load(std::memory_order_acquire).within(start, capacity_);
         if (!bounded)
             return {RingResult::kBroken, 0};
-        const uint64_t head = *bounded;
-        if (is_held(start)) [[unlikely]]
+        const uint64_t head = seen_up_to(start, *bounded);
+        if (head == start)
             return {RingResult::kDone, 0};
         const Jump first_jump(state_.jump.load(std::memory_order_relaxed));
         Jump jump = first_jump;

@@ -185,9 +185,7 @@ public:
         // Every difference is harmless here: the result is bounded by the caller or only compared.
         const uint64_t tail = line_.tail.load(std::memory_order_relaxed).harmless();
         const uint64_t head = peer_.head.load(std::memory_order_acquire).harmless();
-        const uint64_t size = head - tail;
-        if (size != 0 && is_held(tail)) [[unlikely]]
-            return 0;
+        const uint64_t size = seen_up_to(tail, head) - tail;
         return size <= capacity_ ? size : capacity_ + 1;
     }
     /// The position after the last byte that can be seen; only to be compared.
@@ -195,7 +193,7 @@ public:
         // Acquire as above: what is held is known with the head that covers it.
         const uint64_t head = peer_.head.load(std::memory_order_acquire).harmless();
         const uint64_t tail = line_.tail.load(std::memory_order_relaxed).harmless();
-        return is_held(tail) ? tail : head;
+        return seen_up_to(tail, head);
     }
 
     /// See RingWriter::expect_write. The head that the producer writes.
@@ -210,8 +208,15 @@ public:
     }
 
 private:
-    /// What lies from the tail on is held back. After a look at the head, whose acquire orders this one.
-    bool is_held(uint64_t tail) const { return peer_.held.load(std::memory_order_relaxed).equals(tail + 1); }
+    /// @return the head, or the position before it from which on bytes are held back. After the look at the
+    /// head, whose acquire orders this one.
+    uint64_t seen_up_to(uint64_t tail, uint64_t head) const {
+        // Harmless: a position that is not between the two is none.
+        const uint64_t held = peer_.held.load(std::memory_order_relaxed).harmless();
+        if (held == 0) [[likely]]
+            return head;
+        return held - 1 - tail < head - tail ? held - 1 : head;
+    }
 
     ConsumerLine& line_;
     ProducerLine& peer_;

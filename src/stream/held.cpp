@@ -1,12 +1,12 @@
-// MSG_MORE: bytes that the kernel would hold back until more of them come. Here they are in the ring, and the
-// producer's word `held` tells the reader not to see them yet.
+// MSG_MORE and TCP_CORK: bytes that the kernel would hold back until more of them come. Here they are in the
+// ring, and the producer's word `held` tells the reader where those begin that it is not to see yet.
 //
-// Held is only what was put into an empty ring, so that a reader that lags is never kept waiting: the kernel,
-// too, sends what it holds when what went before was acknowledged. Who sees to it that they are shown in the
-// end: the next send without the flag, the steward after the time that the kernel would have let pass, and
-// where the sender ends, leaves or dies, the reader himself, who sees that on the kernel connection
-// (show_end). A connection that relatives hold is not held back: which of them would have to remember may be
-// killed.
+// For MSG_MORE, only what was put into an empty ring is held, so that a reader that lags is not kept waiting:
+// the kernel, too, sends what it holds when what went before was acknowledged. A cork holds whatever lies
+// before it. Who sees to it that they are shown in the end: the next send without the flag, or the call that
+// takes the cork away; the steward after the time that the kernel would have let pass; and where the sender
+// ends, leaves or dies, the reader himself, who sees that on the kernel connection (show_end). A connection
+// that relatives hold is not held back: which of them would have to remember may be killed.
 #include "stream/sleep.h"
 #include "stream/stream.h"
 
@@ -60,18 +60,22 @@ void forget(const Stream& stream) {
 
 }  // namespace
 
-bool hold_back(Stream& stream, size_t size) {
-    auto& held = stream.out().producer.held;
-    const RingWriter writer = stream.writer();
-    if (held.load(std::memory_order_relaxed).is_set())
-        return writer.in_flight(true) + size <= kMostBytes;
-    if (size > kMostBytes || writer.in_flight(true) != 0)
+bool hold_back(Stream& stream, size_t size, bool more) {
+    const SharedHalf& shared = *stream.shared;
+    ProducerLine& line = stream.out().producer;
+    auto& held = line.held;
+    // Harmless both: only what this side itself holds back, or does not, depends on them.
+    const uint64_t head = line.head.load(std::memory_order_relaxed).harmless();
+    if (const uint64_t begin = held.load(std::memory_order_relaxed).harmless(); begin != 0)
+        return head - (begin - 1) + size <= kMostBytes;
+    const bool corked = shared.corked.load(std::memory_order_relaxed) != 0;
+    if (size > kMostBytes || (!corked && stream.writer().in_flight(true) != 0))
         return false;
     // Before the head that covers them is swapped, so a reader that sees that one sees this. seq_cst: Dekker
-    // with a fork, which says that there are relatives and then shows what is held.
-    held.exchange(stream.out().producer.head.load(std::memory_order_relaxed).harmless() + 1,
-                  std::memory_order_seq_cst);
-    if (stream.shared->had_relatives.load(std::memory_order_seq_cst) == 0 && remember(stream))
+    // with a fork and with an uncork, which say so and then show what is held.
+    held.exchange(head + 1, std::memory_order_seq_cst);
+    if (shared.had_relatives.load(std::memory_order_seq_cst) == 0 &&
+        (more || shared.corked.load(std::memory_order_seq_cst) != 0) && remember(stream))
         return true;
     held.store(0, std::memory_order_relaxed);  // nothing is behind it yet
     return false;

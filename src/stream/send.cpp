@@ -119,7 +119,9 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         }
         RingWriter writer = stream.writer();
         const uint64_t limit = send_limit(stream);
-        const bool held = (flags & MSG_MORE) != 0 && hold_back(stream, size);
+        const bool more = (flags & MSG_MORE) != 0;
+        const bool held =
+            (more || shared.corked.load(std::memory_order_relaxed) != 0) && hold_back(stream, size, more);
         Buffers rest = from;
         do {
             result = writer.write(rest, size - static_cast<size_t>(sent), limit, true);

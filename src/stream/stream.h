@@ -42,8 +42,15 @@ struct SpinHistory {
     std::atomic<uint32_t> last_sleep{0};  ///< nanoseconds; 0 while none ended with what it waited for
 };
 
-/// One process's half. Lives in a fixed array; `slot` is its index there and in the arena.
-struct Stream {
+/// What a slot keeps from one stream to the next: a thread may be late to look at a stream that was closed,
+/// or to say that it looks no more, and the slot hold another one by then.
+struct SlotWatch {
+    std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
+    std::atomic<bool> dying{false};  ///< closed; the last waiter unmaps
+};
+
+/// What begins anew with each stream, see Stream.
+struct StreamWords {
     SharedHalf* shared = nullptr;
     uint32_t slot = 0;
     std::atomic<uint32_t> generation{0};  ///< the connection this process means; compared with the shared one
@@ -85,8 +92,6 @@ struct Stream {
     std::atomic<int> local_refs{0};  ///< descriptors of this process
     std::atomic<int> callers{0};     ///< blocking calls that wait, see wait/caller.h
     std::atomic<int> kept{-1};       ///< the hidden duplicate that they use, once their descriptor was closed
-    std::atomic<int> waiters{0};     ///< threads that look at the segment without a lock
-    std::atomic<bool> dying{false};  ///< closed; the last waiter unmaps
 
     /// What poll said of the kernel socket last, or kUnknown: the low half. The high half counts the events
     /// on the socket, so that an answer from before an event is never stored after it.
@@ -130,6 +135,9 @@ struct Stream {
         return now == State::kFused || now == State::kProposed;
     }
 };
+
+/// One process's half. Lives in a fixed array; `slot` is its index there and in the arena.
+struct Stream : SlotWatch, StreamWords {};
 
 // --- receive.cpp, send.cpp: one attempt, on whichever lane is due ---
 
@@ -369,16 +377,17 @@ inline void attend(Stream& stream) {
         steward_hooks.attend(stream);
 }
 
-// --- held.cpp: MSG_MORE ---
+// --- held.cpp: MSG_MORE, TCP_CORK ---
 
-/// `size` bytes are about to be put into the ring, and more are to follow. @return true when the reader is
-/// not to see them yet. The sending lock is held.
-bool hold_back(Stream& stream, size_t size);
+/// `size` bytes are about to be put into the ring, and more are to follow: `more` says that this call's flags
+/// say so, otherwise the socket is corked. @return true when the reader is not to see them yet. The sending
+/// lock is held.
+bool hold_back(Stream& stream, size_t size, bool more);
 /// Shows what is held, and wakes the reader.
 void show_held_now(Stream& stream);
 inline bool holds_some(const Stream& stream) {
-    // seq_cst: before_fork() has said that there are relatives, and hold_back() swaps this and then looks for
-    // them: one of the two sees the other.
+    // seq_cst: before_fork() has said that there are relatives, or an uncork that there is no cork, and
+    // hold_back() swaps this and then looks for that: one of the two sees the other.
     return stream.out().producer.held.load(std::memory_order_seq_cst).is_set();
 }
 inline void show_held(Stream& stream) {

@@ -103,7 +103,7 @@ int take_slot() {
             shared.generation.store(generation, std::memory_order_relaxed);
             Stream& stream = stream_at(slot);
             const MappedSegment retired = stream.segment;  // zeros, when the slot was never used
-            new (&stream) Stream();
+            new (static_cast<StreamWords*>(&stream)) StreamWords();
             stream.segment = retired;
             stream.shared = &shared;
             stream.slot = slot;

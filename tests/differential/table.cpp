@@ -19,6 +19,7 @@ struct Subject {
 constexpr Subject kSubjects[] = {
     {"receive", "`read`, `recv`, `recvmsg`, `recvmmsg`, … with all flags"},
     {"send", "`write`, `send`, `sendmsg`, `sendmmsg`, … with all flags"},
+    {"held", "`MSG_MORE`, `TCP_CORK`, `SPLICE_F_MORE`: bytes that wait for more"},
     {"fortified", "the names of `_FORTIFY_SOURCE`"},
     {"faults", "bad pointers, lengths and vectors"},
     {"timeouts", "`SO_RCVTIMEO`, `SO_SNDTIMEO`, signals, `SA_RESTART`"},

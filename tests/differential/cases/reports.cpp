@@ -214,15 +214,6 @@ CASE(options) {
     p.b.recv(100);
 }
 
-CASE(cork) {
-    p.a.set(IPPROTO_TCP, TCP_CORK, 1);
-    p.a.send("held ");
-    p.a.send("back");
-    p.a.set(IPPROTO_TCP, TCP_CORK, 0);
-    p.b.await_bytes(9);
-    p.b.recv(100);
-}
-
 CASE(file_status) {
     p.a.call_with_text("fstat", [&](Outcome& outcome) {
         struct stat status {};
