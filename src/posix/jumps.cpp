@@ -1,12 +1,14 @@
 // longjmp and its relatives. A signal handler that jumps out of a call which it interrupted in the middle of
 // a copy leaves that copy's lock behind; others, in this process and in its relatives, would wait for it for
-// ever. What the jump leaves is known from its target, so the locks are let go of here. Nothing else is
-// undone: a copy that has not been committed has not happened.
+// ever. What the jump leaves is known from its target, so the locks are let go of here, and the calls that it
+// ends no longer keep their connections. Nothing else is undone: a copy that has not been committed has not
+// happened.
 #include <setjmp.h>
 
 #include "base/lock.h"
 #include "posix/jumps.h"
 #include "posix/posix.h"
+#include "wait/caller.h"
 
 namespace loopfast {
 
@@ -35,6 +37,7 @@ uintptr_t target_of(const __jmp_buf_tag*) { return 0; }
 [[noreturn]] void jump(JumpFunction& next, const char* name, __jmp_buf_tag* place, int value) {
     if (held_locks != 0) [[unlikely]]
         leave_sections_below(target_of(place));
+    end_calls_below(target_of(place));
     if (next == nullptr) [[unlikely]]
         next = reinterpret_cast<JumpFunction>(real::next_symbol(name));
     next(place, value);

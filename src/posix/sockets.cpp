@@ -144,11 +144,23 @@ LOOPFAST_PUBLIC int connect(int fd, const sockaddr* address, socklen_t size) {
 
 namespace {
 
-/// The family of a connection: the kernel has written it where the program wanted the peer's name.
 int family_of(int fd) {
     int family = AF_UNSPEC;
     socklen_t size = sizeof family;
     sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size);
+    return family;
+}
+
+/// The family of a connection where the program wanted the peer's name: that of its listener, which is asked
+/// for once.
+int accepted_family(Stream* parent, int fd) {
+    if (parent == nullptr)
+        return family_of(fd);
+    int family = parent->accepted_family.load(std::memory_order_relaxed);
+    if (family == AF_UNSPEC) {
+        family = family_of(fd);
+        parent->accepted_family.store(family, std::memory_order_relaxed);
+    }
     return family;
 }
 
@@ -166,7 +178,7 @@ template <typename Accept> int accept_with(int listener, sockaddr* address, sock
     const int error = errno;
     appeared(fd);
     if (concerned)
-        accepted(listener, fd, wanted ? family_of(fd) : own.ss_family);
+        accepted(listener, fd, wanted ? accepted_family(parent, fd) : own.ss_family);
     errno = error;
     return fd;
 }

@@ -55,6 +55,7 @@ struct StreamWords {
     uint32_t slot = 0;
     std::atomic<uint32_t> generation{0};  ///< the connection this process means; compared with the shared one
     Role role = Role::kNone;
+    std::atomic<int> accepted_family{0};  ///< of a listener: what it accepts, once that is known
 
     MappedSegment segment;
     std::atomic<int> link{-1};

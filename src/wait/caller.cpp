@@ -27,19 +27,42 @@ void count_out(Stream& stream) {
     stop_watching(stream);
 }
 
-bool on_another_stack() {
+/// The handlers' stack, while the thread is on it; else empty.
+struct HandlerStack {
+    uintptr_t base = 0;
+    size_t size = 0;
+    bool has(uintptr_t place) const { return place - base < size; }
+};
+HandlerStack handler_stack() {
     stack_t now{};
-    return sys::call(SYS_sigaltstack, 0, sys::word(&now)) == 0 && (now.ss_flags & SS_ONSTACK) != 0;
+    if (sys::call(SYS_sigaltstack, 0, sys::word(&now)) != 0 || (now.ss_flags & SS_ONSTACK) == 0)
+        return {};
+    return {reinterpret_cast<uintptr_t>(now.ss_sp), now.ss_size};
 }
 
 }  // namespace
 
-void end_jumped_calls() {
-    const void* const here = __builtin_frame_address(0);
-    if (call_count == 0 || calls[call_count - 1].frame > here || on_another_stack())
+void end_jumped_calls(const void* here) {
+    if (call_count == 0 || calls[call_count - 1].frame > here || handler_stack().size != 0)
         return;
-    while (call_count > 0 && calls[call_count - 1].frame < here)
+    while (call_count > 0 && calls[call_count - 1].frame <= here)
         count_out(*calls[--call_count].stream);
+}
+
+void end_calls_below(uintptr_t target) {
+    if (call_count == 0 || target == 0) [[likely]]
+        return;
+    const HandlerStack handlers = handler_stack();
+    for (int i = call_count; i-- > 0;) {
+        const auto frame = reinterpret_cast<uintptr_t>(calls[i].frame);
+        // A jump from the handlers' stack to the thread's own leaves all that is on the first.
+        const bool left = handlers.has(frame) == handlers.has(target) ? frame < target : handlers.has(frame);
+        if (!left)
+            continue;
+        Stream& stream = *calls[i].stream;
+        calls[i] = calls[--call_count];  // looked at already
+        count_out(stream);
+    }
 }
 
 void end_calls_of_thread() {
@@ -55,8 +78,6 @@ void count_calls_again() {
 }
 
 bool begin_call(Stream& stream, const void* frame) {
-    if (call_count > 0) [[unlikely]]
-        end_jumped_calls();
     if (call_count == kMostCalls)
         return false;
     // seq_cst, both: Dekker with before_close(), which takes the descriptor's entry away and then looks for
@@ -77,14 +98,19 @@ void end_call(Stream& stream, const void* frame) {
     }
 }
 
-Caller::Caller(Stream& stream, int fd)
-    : stream_(stream), fd_(fd), listed_(begin_call(stream, this)),
-      alive_(listed_ && find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) &&
-             stream.segment) {}
+Caller::Caller(Stream& stream, int fd) : stream_(stream), fd_(fd) {
+    end_jumped_calls(this);
+    listed_ = begin_call(stream, this);
+    if (!listed_)
+        stream.waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
+    alive_ = find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) && stream.segment;
+}
 
 Caller::~Caller() {
     if (listed_)
         end_call(stream_, this);
+    else
+        stop_watching(stream_);
 }
 
 }  // namespace loopfast

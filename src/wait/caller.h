@@ -29,7 +29,7 @@ public:
 private:
     Stream& stream_;
     int fd_;
-    bool listed_;
+    bool listed_;  ///< a thread's list is only so long; one more is only watched for
     bool alive_;
 };
 
@@ -38,8 +38,11 @@ private:
 bool begin_call(Stream& stream, const void* frame);
 void end_call(Stream& stream, const void* frame);
 
-/// Ends those calls of this thread whose frames are gone.
-void end_jumped_calls();
+/// Ends those calls of this thread whose frames are gone, as far as an object in a frame that is there tells:
+/// where it lies, and below it.
+void end_jumped_calls(const void* here);
+/// The thread is about to jump to a frame that begins at `target`; 0 where that is not known.
+void end_calls_below(uintptr_t target);
 /// The thread is ending: all of them.
 void end_calls_of_thread();
 /// In the child of a fork, which has this thread's calls only (a handler may fork on top of one).

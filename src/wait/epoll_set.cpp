@@ -414,7 +414,7 @@ void connect_sets() {
         each_set([&](EpollSet& set) { set.edge(stream, events, when); });
     };
     table_hooks.stream_closing = drop_from_sets;
-    table_hooks.end_jumped_calls = end_jumped_calls;
+    table_hooks.end_jumped_calls = [] { end_jumped_calls(__builtin_frame_address(0)); };
     table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };
     table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
     table_hooks.forked = [] {

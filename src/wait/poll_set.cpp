@@ -123,6 +123,7 @@ class Round {
 public:
     Round(pollfd* fds, nfds_t count, const Scratch& scratch)
         : fds_(fds), count_(count), watched_(scratch.watched), kernel_(scratch.fds) {
+        end_jumped_calls(this);
         for (nfds_t i = 0; i < count; ++i)
             classify(fds[i].fd, watched_[i]);
     }

@@ -72,13 +72,13 @@ constexpr size_t kTooMuch = 20'000'000;
 
 sigjmp_buf jump;
 
-/// Runs `body`, out of which a handler jumps. @return 1 when it did.
-long jumped(const std::function<void()>& body) {
+/// Runs `body`, out of which a handler jumps after so long. @return 1 when it did.
+long jumped(const std::function<void()>& body, int milliseconds = 30) {
     struct sigaction action {};
     struct sigaction old {};
     action.sa_handler = [](int) { siglongjmp(jump, 1); };
     sigaction(SIGALRM, &action, &old);
-    const itimerval soon{{0, 0}, {0, 30'000}};
+    const itimerval soon{{0, 0}, {0, milliseconds * 1000}};
     volatile long result = 1;
     if (sigsetjmp(jump, 1) == 0) {
         setitimer(ITIMER_REAL, &soon, nullptr);
@@ -405,6 +405,34 @@ CASE_THAT(jump_out_of_a_receive, kBlocking) {
                 char byte;
                 ::recv(p.b.fd(), &byte, 1, 0);
             });
+        });
+        exchange(p);
+    }
+    p.b.close();
+    p.a.await_end();
+    p.a.recv(1);
+}
+
+// More often than anything that is remembered of a call has places.
+CASE_THAT(jump_out_of_many_receives, kBlocking) {
+    for (int i = 0; i < 2; ++i) {
+        p.b.call("recv, and poll", [&] {
+            long jumps = 0;
+            for (int k = 0; k < 70; ++k) {
+                jumps += jumped(
+                    [&] {
+                        char byte;
+                        ::recv(p.b.fd(), &byte, 1, 0);
+                    },
+                    2);
+                jumps += jumped(
+                    [&] {
+                        pollfd one{p.b.fd(), POLLIN, 0};
+                        ::poll(&one, 1, -1);
+                    },
+                    2);
+            }
+            return jumps;
         });
         exchange(p);
     }
