@@ -1,6 +1,8 @@
 // The command `loopfast`: its command line and how it ends. Each subcommand has a file of its own.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <string>
@@ -59,6 +61,13 @@ void add_run(CLI::App& app, RunOptions& options) {
     run->add_flag("--force", options.force, "Start the program even if loopfast cannot work in it");
 }
 
+/// What is no number at all; which ones are good is said where they are used.
+std::string a_number(const std::string& text) {
+    return !text.empty() && text.find_first_not_of("-0123456789") == std::string::npos
+               ? ""
+               : fmt::format("\"{}\" is not the number of a process", text);
+}
+
 void add_demo(CLI::App& app, DemoOptions& options) {
     CLI::App* demo = app.add_subcommand("demo", "Measure what loopfast gives on this machine");
     demo->footer("\nA server and a client process over TCP on 127.0.0.1: 64-byte ping-pong and one stream,\n"
@@ -68,6 +77,9 @@ void add_demo(CLI::App& app, DemoOptions& options) {
         ->capture_default_str();
     demo->add_option("--seconds", options.seconds, "How long each measurement takes")
         ->check(CLI::Range(0.01, 3600.0))
+        ->check([](const std::string& text) {  // which is in every range
+            return std::isnan(std::atof(text.c_str())) ? "expected a number of seconds, got " + text : "";
+        })
         ->capture_default_str();
     demo->add_flag("--json", options.json, "JSON instead of a table");
 }
@@ -179,12 +191,15 @@ int main_(int argc, char** argv) {
     add_run(app, run_options);
     CLI::App* status_app =
         app.add_subcommand("status", "The connections of the processes that have loopfast");
-    status_app->add_option("--pid", status_options.pid, "Only this process")->type_name("PID");
+    status_app->add_option("--pid", status_options.pid, "Only this process")
+        ->check(a_number)
+        ->type_name("PID");
     status_app->add_flag("--json", status_options.json, "JSON instead of a table");
     add_demo(app, demo_options);
     CLI::App* doctor_app = app.add_subcommand("doctor", "What stands for and against the fast path here");
     doctor_app
         ->add_option("--pid", doctor_options.pid, "Where this process lives: its namespaces and its limits")
+        ->check(a_number)
         ->type_name("PID");
     doctor_app->add_flag("--json", doctor_options.json, "JSON instead of text");
     doctor_app->footer("\nExit status: 1 if something forbids the fast path, else 0.");

@@ -101,6 +101,8 @@ std::string find_program(const std::string& name) {
     }
     if (!refused.empty())
         throw Failure(kCannotExecute, refused);
+    if (name.empty())
+        throw Failure(kNotFound, "the program's name is empty; expected a program of PATH, or a path");
     throw Failure(kNotFound, name.find('/') != std::string::npos
                                  ? fmt::format("{}: there is no such file", name)
                                  : fmt::format("{}: there is no such program in PATH", name));

@@ -32,9 +32,10 @@ constexpr uint64_t kOfferAfterReceiving = 32 * 1024;
 /// The acceptor looks again after four times as many bytes, this often.
 constexpr uint64_t kLookGrowth = 4;
 constexpr uint32_t kMostLooks = 12;
-/// An offer stands at least this long and for this many calls.
+/// An offer stands at least this long and for this many calls: an acceptor may have a child that saves its
+/// data, and not be able to take it meanwhile.
 constexpr uint32_t kOfferCalls = 4096;
-constexpr int64_t kOfferTime = 1'000'000'000;
+constexpr int64_t kOfferTime = 10'000'000'000;
 constexpr uint32_t kStepsAside = 16;
 
 bool connected(Stream& stream, int fd) {
