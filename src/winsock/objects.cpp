@@ -28,6 +28,9 @@ BOOL with_event(HANDLE handle, bool set) {
 
 /// An event, or a thread, by the handles that mean one.
 Ref<Waitable> find_waitable(HANDLE handle) {
+    // Windows ignores the two lowest bits of a handle; programs mark events in OVERLAPPEDs with one.
+    if (handle != GetCurrentThread())
+        handle = reinterpret_cast<HANDLE>(reinterpret_cast<UINT_PTR>(handle) & ~UINT_PTR{3});
     if (Ref<Event> event = find<Event>(handle))
         return Ref<Waitable>(event.release());
     return Ref<Waitable>(find_thread(handle).release());

@@ -35,7 +35,10 @@ LOOPFAST_WINSOCK_BEGIN
  *  @param dwReceiveDataLength bytes, 0: do not wait for data. @param dwLocalAddressLength,
  *  dwRemoteAddressLength bytes of room, at least 16 more than an address has. @param lpdwBytesReceived bytes,
  *  if done at once. @param lpOverlapped must not be NULL. Errors: WSA_IO_PENDING, WSAEINVAL (not listening,
- * an accept socket in use, room too small), WSAECONNRESET. */
+ * an accept socket in use), WSAEFAULT (no room for the peer's address). A room that is too small (but for 0
+ * bytes for the own address) makes it end with ERROR_INSUFFICIENT_BUFFER when somebody connects; the
+ * connection goes to the next AcceptEx or accept. Closing the accept socket ends it with
+ * WSA_OPERATION_ABORTED. */
 BOOL PASCAL AcceptEx(SOCKET sListenSocket, SOCKET sAcceptSocket, PVOID lpOutputBuffer,
                      DWORD dwReceiveDataLength, DWORD dwLocalAddressLength, DWORD dwRemoteAddressLength,
                      LPDWORD lpdwBytesReceived, LPOVERLAPPED lpOverlapped);
