@@ -171,7 +171,7 @@ TEST_F(Accept, AcceptExWithTooLittleRoomFailsWhenSomebodyConnects) {
                            local ? kArea : kArea - 1, &call.received, &call.overlapped));
         const SOCKET client = client_of(listener);
         DWORD bytes = 1;
-        const HANDLE file = reinterpret_cast<HANDLE>(listener);
+        HANDLE file = reinterpret_cast<HANDLE>(listener);
         EXPECT_FALSE(GetOverlappedResult(file, &call.overlapped, &bytes, TRUE));
         EXPECT_EQ(DWORD{ERROR_INSUFFICIENT_BUFFER}, GetLastError());
         EXPECT_EQ(0U, bytes);
