@@ -45,7 +45,7 @@ int accept_one(Socket& listener, int& fd, Address& address) {
                 error = listener.try_accept(fd, address);
         }
         if (error != WSAEWOULDBLOCK || listener.nonblocking.load(std::memory_order_relaxed)) {
-            if (has_selection(listener))
+            if (knows_events(listener))
                 enable_event(listener, FD_ACCEPT);
             return error;
         }
@@ -96,7 +96,7 @@ SOCKET accept_with(SOCKET s, sockaddr* name, int* size, LPCONDITIONPROC conditio
     Address address;
     int fd = -1;
     // Looked at before a connection is taken for it.
-    if (error == 0 && name != nullptr) {
+    if (error == 0 && name != nullptr && size != nullptr) {
         const int least = listener->family == native::kInet6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
         if (!writable(size) || *size < least || !writable(name, static_cast<size_t>(*size)))
             error = WSAEFAULT;
@@ -113,10 +113,13 @@ SOCKET accept_with(SOCKET s, sockaddr* name, int* size, LPCONDITIONPROC conditio
         socket->settings = listener->settings;
         socket->nonblocking.store(listener->nonblocking.load(std::memory_order_relaxed),
                                   std::memory_order_relaxed);
+        socket->peer = address;
         socket->connected();
+        accepted_events(*socket);
         inherit_selection(*listener, *socket);
-        if (name != nullptr)
+        if (name != nullptr && size != nullptr)
             to_windows(address, name, size);
+        last_error = 0;
         return made;
     }
     last_error = static_cast<DWORD>(error);

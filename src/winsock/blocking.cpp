@@ -32,18 +32,18 @@ bool call_hook(Thread& thread) {
 int wait_for_polls(native::Poll* polls, unsigned count, int64_t deadline, int& ready) {
     Thread& thread = this_thread();
     ready = 0;
-    if (thread.wake_fd < 0) {
-        thread.wake_fd = native::event_create();
-        if (thread.wake_fd < 0)
-            return WSAENOBUFS;
-    }
+    if (!thread.can_be_woken())
+        return WSAENOBUFS;
     NotRunning pause(thread);
     polls[0] = {thread.wake_fd, native::kIn, 0};
     if (thread.blocking++ == 0)
         thread.cancelled.store(0, std::memory_order_seq_cst);
+    thread.polling.fetch_add(1, std::memory_order_seq_cst);
     int error = 0;
     for (;;) {
         const bool hooked = call_hook(thread);
+        // A blocking call waits alertably: routines and APCs run, and it goes on.
+        thread.run_routines();
         if (cancelled(thread)) {
             error = WSAEINTR;
             break;
@@ -66,45 +66,62 @@ int wait_for_polls(native::Poll* polls, unsigned count, int64_t deadline, int& r
         if (woken)
             native::event_drain(thread.wake_fd);
         ready = result - (woken ? 1 : 0);
+        if (ready == 0 && woken && thread.has_routines())
+            continue;
         if (ready > 0 || woken || left_until(deadline) == 0)
             break;
     }
+    thread.polling.fetch_sub(1, std::memory_order_seq_cst);
     --thread.blocking;
     return error;
 }
 
-int wait_until_ready(Socket& socket, short events, int64_t deadline) {
+bool BlockedCall::begin(Socket& socket) {
     Thread& thread = this_thread();
-    if (thread.wake_fd < 0) {
-        thread.wake_fd = native::event_create();
-        if (thread.wake_fd < 0)
-            return WSAENOBUFS;
-    }
-    {
-        Hold hold(socket.blocked_lock);
-        if (socket.closing)
-            return WSAEINTR;
-        thread.next_blocked = socket.blocked;
-        socket.blocked = &thread;
-    }
+    wake_fd_ = thread.wake_fd;
+    Hold hold(socket.blocked_lock);
+    if (socket.closing)
+        return false;
+    socket_ = &socket;
+    next_ = socket.blocked;
+    socket.blocked = this;
+    return true;
+}
+
+void BlockedCall::end() {
+    if (socket_ == nullptr)
+        return;
+    Hold hold(socket_->blocked_lock);
+    BlockedCall** place = &socket_->blocked;
+    while (*place != this)
+        place = &(*place)->next_;
+    *place = next_;
+    socket_ = nullptr;
+}
+
+bool BlockedCall::closed() const {
+    if (socket_ == nullptr)
+        return true;
+    Hold hold(socket_->blocked_lock);
+    return socket_->closing;
+}
+
+int wait_until_ready(Socket& socket, short events, int64_t deadline) {
+    if (!this_thread().can_be_woken())
+        return WSAENOBUFS;
+    BlockedCall call;
+    if (!call.begin(socket))
+        return WSAEINTR;
     native::Poll polls[2] = {{}, {socket.fd(), events, 0}};
     int ready = 0;
     int error = 0;
     do {
         error = wait_for_polls(polls, 2, deadline, ready);
-        Hold hold(socket.blocked_lock);
-        if (socket.closing)
+        if (call.closed())
             error = WSAEINTR;
         else if (error == 0 && ready == 0 && left_until(deadline) == 0)
             error = WSAETIMEDOUT;
     } while (error == 0 && ready == 0);
-    Hold hold(socket.blocked_lock);
-    for (Thread** place = &socket.blocked; *place != nullptr; place = &(*place)->next_blocked) {
-        if (*place == &thread) {
-            *place = thread.next_blocked;
-            break;
-        }
-    }
     return error;
 }
 

@@ -21,6 +21,12 @@ struct Call {
     Direction& direction(Socket& socket) const { return receives() ? socket.in : socket.out; }
 };
 
+/// Whether a connect is under way: nothing can be moved yet, and nothing waits for it.
+inline bool connecting(Socket& socket) {
+    return socket.state.load(std::memory_order_relaxed) == State::kConnecting && socket.is_stream() &&
+           socket.look() == State::kConnecting;
+}
+
 /// Queues what is left of the call. Under the direction's lock.
 void enqueue_call(Socket& socket, Call& call, Target& target, size_t total, size_t done);
 /// A blocking call while overlapped ones are queued goes behind them, and waits.
@@ -71,7 +77,7 @@ template <typename Move> int with_one_buffer(SOCKET handle, const char* bytes, i
     } else {
         error = move(one, moved);
     }
-    return error == 0 ? static_cast<int>(moved) : reported(error);
+    return reported(error) == 0 ? static_cast<int>(moved) : SOCKET_ERROR;
 }
 
 }  // namespace loopfast::winsock

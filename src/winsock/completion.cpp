@@ -11,7 +11,9 @@ namespace {
 /// Few packets are asked for at once; more than these in one call come in several.
 constexpr ULONG kAtOnce = 64;
 
-int overlapped_result(SOCKET s, OVERLAPPED* overlapped, DWORD* bytes, bool wait, DWORD* flags) {
+/// @param status receives the operation's, if it is over.
+int overlapped_result(SOCKET s, OVERLAPPED* overlapped, DWORD* bytes, bool wait, DWORD* flags,
+                      NTSTATUS& status) {
     int error;
     Ref<Socket> socket = find_socket(s, error);
     if (error != 0)
@@ -20,7 +22,7 @@ int overlapped_result(SOCKET s, OVERLAPPED* overlapped, DWORD* bytes, bool wait,
         return WSA_INVALID_PARAMETER;
     if (!writable_quickly(overlapped) || !writable_quickly(bytes) || !writable_quickly(flags))
         return WSAEFAULT;
-    auto status = static_cast<NTSTATUS>(__atomic_load_n(&overlapped->Internal, __ATOMIC_ACQUIRE));
+    status = static_cast<NTSTATUS>(__atomic_load_n(&overlapped->Internal, __ATOMIC_ACQUIRE));
     if (status == STATUS_PENDING) {
         if (wait)
             wait_for_overlapped(overlapped, *socket->reactor());
@@ -145,17 +147,31 @@ LOOPFAST_API BOOL WINAPI SetFileCompletionNotificationModes(HANDLE file, UCHAR f
 
 LOOPFAST_API BOOL WSAAPI WSAGetOverlappedResult(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD bytes,
                                                 BOOL wait, LPDWORD flags) {
-    return truth(overlapped_result(s, overlapped, bytes, wait != FALSE, flags));
+    NTSTATUS status = STATUS_SUCCESS;
+    return truth(overlapped_result(s, overlapped, bytes, wait != FALSE, flags, status));
 }
 LOOPFAST_API BOOL WINAPI GetOverlappedResult(HANDLE file, LPOVERLAPPED overlapped, LPDWORD bytes, BOOL wait) {
     DWORD flags;
+    NTSTATUS status = STATUS_SUCCESS;
+    // Of an operation that is over the handle does not matter: it may be closed by now.
+    if (writable_quickly(overlapped) && writable_quickly(bytes)) {
+        status = static_cast<NTSTATUS>(__atomic_load_n(&overlapped->Internal, __ATOMIC_ACQUIRE));
+        if (status != STATUS_PENDING) {
+            *bytes = static_cast<DWORD>(overlapped->InternalHigh);
+            return truth(static_cast<int>(dos_of_status(status)));
+        }
+        status = STATUS_SUCCESS;
+    }
     const int error =
-        overlapped_result(reinterpret_cast<SOCKET>(file), overlapped, bytes, wait != FALSE, &flags);
+        overlapped_result(reinterpret_cast<SOCKET>(file), overlapped, bytes, wait != FALSE, &flags, status);
     if (error == 0)
         return TRUE;
-    last_error = error == WSAENOTSOCK ? DWORD{ERROR_INVALID_HANDLE} : dos_of_status(status_of_wsa(error));
-    if (error == WSA_IO_INCOMPLETE)
-        last_error = ERROR_IO_INCOMPLETE;
+    if (status < 0)
+        last_error = dos_of_status(status);
+    else
+        last_error = error == WSA_IO_INCOMPLETE ? DWORD{ERROR_IO_INCOMPLETE}
+                     : error == WSAENOTSOCK     ? DWORD{ERROR_INVALID_HANDLE}
+                                                : dos_of_status(status_of_wsa(error));
     return FALSE;
 }
 

@@ -19,13 +19,13 @@ int kind_of_socket(int& family, int& type, int& protocol) {
         return WSAEINVAL;
     if (family == AF_UNSPEC)
         family = AF_INET;
-    family = native_family(family);
-    if (family < 0)
-        return WSAEAFNOSUPPORT;
     if (type == 0)
         type = protocol == IPPROTO_UDP ? SOCK_DGRAM : SOCK_STREAM;
     if (type != SOCK_STREAM && type != SOCK_DGRAM)
         return WSAESOCKTNOSUPPORT;
+    family = native_family(family);
+    if (family < 0)
+        return WSAEAFNOSUPPORT;
     const int usual = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
     if (protocol == 0)
         protocol = usual;
@@ -57,9 +57,7 @@ SOCKET make_socket(int family, int type, int protocol, DWORD flags, int& error) 
 /// From what a protocol entry says, where the program said FROM_PROTOCOL_INFO.
 template <typename Info> int from_info(const Info* info, int& family, int& type, int& protocol) {
     if (info == nullptr)
-        return family == FROM_PROTOCOL_INFO || type == FROM_PROTOCOL_INFO || protocol == FROM_PROTOCOL_INFO
-                   ? WSAEINVAL
-                   : 0;
+        return 0;  // FROM_PROTOCOL_INFO is then a number like others that mean nothing
     if (!readable(info))
         return WSAEFAULT;
     if (family == FROM_PROTOCOL_INFO)
@@ -81,8 +79,10 @@ SOCKET make_from(int family, int type, int protocol, const Info* info, GROUP gro
         error = WSAEINVAL;
     if (error == 0) {
         const SOCKET made = make_socket(family, type, protocol, flags, error);
-        if (error == 0)
+        if (error == 0) {
+            last_error = 0;
             return made;
+        }
     }
     last_error = static_cast<DWORD>(error);
     return INVALID_SOCKET;
@@ -127,16 +127,25 @@ int bind_socket(Socket& socket, const Address& address) {
     return 0;
 }
 
+namespace {
+/// ConnectEx has connected it, or is about to, and SO_UPDATE_CONNECT_CONTEXT was not set yet.
+bool not_updated(const Socket& socket) {
+    return socket.by_connect_ex.load(std::memory_order_relaxed) &&
+           socket.context_missing.load(std::memory_order_relaxed);
+}
+}  // namespace
+
 int begin_connect(Socket& socket, const Address& address) {
     switch (socket.look()) {
     case State::kListening:
+    case State::kAccepting:
         return WSAEINVAL;
     case State::kConnected:
         if (socket.is_stream())
-            return WSAEISCONN;
+            return not_updated(socket) ? WSAEINVAL : WSAEISCONN;
         break;
     case State::kConnecting:
-        return WSAEALREADY;
+        return not_updated(socket) ? WSAEINVAL : WSAEALREADY;
     default:
         break;
     }
@@ -146,8 +155,16 @@ int begin_connect(Socket& socket, const Address& address) {
         return WSAEADDRNOTAVAIL;
     Hold hold(socket.connecting);
     const State now = socket.state.load(std::memory_order_relaxed);
-    if (now == State::kConnecting || (now == State::kConnected && socket.is_stream()))
+    if (now == State::kAccepting || now == State::kConnecting ||
+        (now == State::kConnected && socket.is_stream()))
         return WSAEALREADY;  // by another thread, since the look
+    forget_events(socket, FD_CONNECT);
+    socket.peer = address;
+    if (socket.is_stream()) {
+        // Of an attempt before; ConnectEx says so again.
+        socket.by_connect_ex.store(false, std::memory_order_relaxed);
+        socket.context_missing.store(false, std::memory_order_relaxed);
+    }
     socket.state.store(State::kConnecting, std::memory_order_release);
     int result = native::connect(socket.fd(), address.bytes, address.size);
     if (result == -ECONNABORTED)
@@ -201,13 +218,20 @@ int connect_socket(Socket& socket, const sockaddr* name, int size) {
 }
 
 int name_of_socket(Socket& socket, bool peer, Address& address) {
-    if (!peer && socket.state.load(std::memory_order_acquire) == State::kFresh)
+    const State state = socket.state.load(std::memory_order_acquire);
+    if (!peer && (state == State::kFresh || state == State::kAccepting))
         return WSAEINVAL;
     if (peer &&
         (socket.context_missing.load(std::memory_order_relaxed) || socket.look() != State::kConnected))
         return WSAENOTCONN;
     address.size = sizeof address.bytes;
-    return wsa_of_errno((peer ? native::peer : native::name)(socket.fd(), address.bytes, &address.size));
+    const int result = (peer ? native::peer : native::name)(socket.fd(), address.bytes, &address.size);
+    if (peer && result == -ENOTCONN && socket.peer.size != 0) {
+        // Linux forgets it at the end of the connection, Windows when the socket is closed.
+        address = socket.peer;
+        return 0;
+    }
+    return wsa_of_errno(result);
 }
 
 namespace {
@@ -258,9 +282,9 @@ using namespace loopfast::winsock;
 
 LOOPFAST_API SOCKET WSAAPI socket(int family, int type, int protocol) {
     int error;
-    const SOCKET made = make_socket(family, type, protocol, WSA_FLAG_OVERLAPPED, error);
-    if (error != 0)
-        last_error = static_cast<DWORD>(error);
+    const SOCKET made =
+        make_socket(family, type, protocol, this_thread().open_type == 0 ? WSA_FLAG_OVERLAPPED : 0, error);
+    last_error = static_cast<DWORD>(error);
     return made;
 }
 LOOPFAST_API SOCKET WSAAPI WSASocketA(int family, int type, int protocol, LPWSAPROTOCOL_INFOA info,
@@ -299,7 +323,7 @@ LOOPFAST_API int WSAAPI closesocket(SOCKET s) {
                 break;
         }
     }
-    return reported(close_handle(s, Kind::kSocket) ? 0 : WSAENOTSOCK);
+    return close_handle(s, Kind::kSocket) ? 0 : reported(WSAENOTSOCK);
 }
 
 LOOPFAST_API int WSAAPI bind(SOCKET s, const sockaddr* name, int size) {
@@ -339,7 +363,7 @@ LOOPFAST_API int WSAAPI listen(SOCKET s, int backlog) {
         socket->watch(false);
         note_events(*socket);
     }
-    return 0;
+    return reported(0);
 }
 
 LOOPFAST_API int WSAAPI connect(SOCKET s, const sockaddr* name, int size) {

@@ -26,12 +26,11 @@ namespace loopfast::winsock {
 /// The thread's last error: WSAGetLastError() and GetLastError() are this word.
 extern constinit thread_local DWORD last_error;
 
-/// As most functions of the interface report.
+/// As most functions of the interface report. A success clears the last error, as on Windows; only
+/// closesocket and WSACleanup, which programs call before they ask for it, leave it alone.
 inline int reported(int error) {
-    if (error == 0)
-        return 0;
     last_error = static_cast<DWORD>(error);
-    return SOCKET_ERROR;
+    return error == 0 ? 0 : SOCKET_ERROR;
 }
 /// As those report that return a BOOL.
 inline BOOL truth(int error) {

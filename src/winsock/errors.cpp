@@ -87,6 +87,7 @@ constexpr Row kRows[] = {
     {STATUS_INVALID_PARAMETER, WSAEINVAL, ERROR_INVALID_PARAMETER},
     {STATUS_ACCESS_VIOLATION, WSAEFAULT, ERROR_NOACCESS},
     {STATUS_BUFFER_OVERFLOW, WSAEMSGSIZE, ERROR_MORE_DATA},
+    {STATUS_BUFFER_TOO_SMALL, WSAEFAULT, ERROR_INSUFFICIENT_BUFFER},
     {STATUS_INSUFFICIENT_RESOURCES, WSAENOBUFS, ERROR_NO_SYSTEM_RESOURCES},
     {STATUS_ADDRESS_ALREADY_EXISTS, WSAEADDRINUSE, ERROR_ADDRESS_ALREADY_ASSOCIATED},
     {STATUS_INVALID_ADDRESS_COMPONENT, WSAEADDRNOTAVAIL, ERROR_NETNAME_DELETED},
@@ -114,6 +115,8 @@ int wsa_of_errno(long result) {
 }
 
 NTSTATUS status_of_wsa(int error) {
+    if (error == ERROR_INSUFFICIENT_BUFFER)
+        return STATUS_BUFFER_TOO_SMALL;  // AcceptEx's, the only error here that is not Winsock's
     for (const Row& row : kRows)
         if (row.wsa == error)
             return row.status;
@@ -124,14 +127,14 @@ int wsa_of_status(NTSTATUS status) {
     for (const Row& row : kRows)
         if (row.status == status)
             return row.wsa;
-    return WSAENETDOWN;
+    return status >= 0 ? 0 : WSAEINVAL;
 }
 
 DWORD dos_of_status(NTSTATUS status) {
     for (const Row& row : kRows)
         if (row.status == status)
             return row.dos;
-    return ERROR_GEN_FAILURE;
+    return status >= 0 ? ERROR_SUCCESS : ERROR_GEN_FAILURE;
 }
 
 }  // namespace loopfast::winsock

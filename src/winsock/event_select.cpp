@@ -16,18 +16,35 @@ int bit_of(LONG kind) { return __builtin_ctz(static_cast<unsigned>(kind)); }
 bool record(EventSelection& selection, LONG kind, int error) {
     if ((selection.mask & kind) == 0 || (selection.disabled & kind) != 0)
         return false;
+    // What is recorded stays so until it is asked for or re-enabled, whatever is selected meanwhile.
     selection.recorded |= kind;
     selection.disabled |= kind;
     selection.errors[bit_of(kind)] = error;
     return true;
 }
 
+/// How much there is of what FD_READ and FD_ACCEPT tell: bytes, or connections.
+int waiting(const Socket& socket, State state) {
+    return state == State::kListening ? native::waiting_connections(socket.fd())
+                                      : native::readable_bytes(socket.fd());
+}
+
+/// FD_READ and FD_ACCEPT. More of it than when it was told is told again, although nothing re-enabled it.
+bool record_arrival(EventSelection& selection, LONG kind, int amount) {
+    if (amount > selection.told)
+        selection.disabled &= ~kind;
+    if (!record(selection, kind, 0))
+        return false;
+    selection.told = amount;
+    return true;
+}
+
 /// What holds now of what is selected and enabled. @param now what the socket is ready for.
-bool record_ready(Socket& socket, State state, short ready, bool at_end, int end_error) {
+bool record_ready(Socket& socket, State state, short ready, bool at_end, int end_error, int amount) {
     EventSelection& selection = socket.selection;
     bool any = false;
     if (state == State::kListening)
-        return (ready & native::kIn) != 0 && record(selection, FD_ACCEPT, 0);
+        return (ready & native::kIn) != 0 && record_arrival(selection, FD_ACCEPT, amount);
     if (state == State::kFailed)
         return record(selection, FD_CONNECT, socket.connect_error.load(std::memory_order_relaxed));
     if (state == State::kConnecting)
@@ -43,7 +60,7 @@ bool record_ready(Socket& socket, State state, short ready, bool at_end, int end
     if (at_end)
         any |= record(selection, FD_CLOSE, end_error);
     else if ((ready & native::kIn) != 0)
-        any |= record(selection, FD_READ, 0);
+        any |= record_arrival(selection, FD_READ, amount);
     return any;
 }
 
@@ -71,10 +88,12 @@ void note_events(Socket& socket) {
             end_error = socket.broken.load(std::memory_order_relaxed);
         }
     }
+    const bool arrival = socket.is_stream() && !at_end && (ready & native::kIn) != 0;
+    const int amount = arrival ? waiting(socket, state) : 0;
     bool wants_room;
     {
         Hold hold(selection.lock);
-        if (record_ready(socket, state, ready, at_end, end_error) && selection.event != nullptr)
+        if (record_ready(socket, state, ready, at_end, end_error, amount) && selection.event != nullptr)
             selection.event->set();
         wants_room = (selection.mask & ~selection.disabled & FD_WRITE) != 0;
     }
@@ -86,10 +105,24 @@ void enable_event(Socket& socket, LONG kind) {
     {
         Hold hold(socket.selection.lock);
         socket.selection.disabled &= ~kind;
+        socket.selection.recorded &= ~kind;
     }
+    if (!has_selection(socket))
+        return;
     if (kind == FD_WRITE)
         socket.watch(true);
     note_events(socket);
+}
+
+void forget_events(Socket& socket, LONG kinds) {
+    Hold hold(socket.selection.lock);
+    socket.selection.disabled &= ~kinds;
+    socket.selection.recorded &= ~kinds;
+}
+
+void accepted_events(Socket& accepted) {
+    Hold hold(accepted.selection.lock);
+    accepted.selection.disabled |= FD_CONNECT;
 }
 
 void note_connect(Socket& socket, int error) {
@@ -121,12 +154,11 @@ void select_events(Socket& socket, Event* event, LONG mask) {
         before = std::exchange(selection.event, event);
         if (event != nullptr)
             event->keep();
-        // A selection replaces the one before it, with what that had recorded.
+        // A selection replaces the one before it. What that has told already is no news (programs select
+        // anew before each wait); what it has recorded and not told is.
         __atomic_store_n(&selection.mask, mask, __ATOMIC_RELAXED);
-        selection.recorded = 0;
-        // A connection that exists is no news.
-        selection.disabled =
-            socket.state.load(std::memory_order_relaxed) == State::kConnected ? FD_CONNECT : 0;
+        if (event != nullptr && (selection.recorded & mask) != 0)
+            event->set();
         if (selection.reactor != nullptr)
             selection.reactor->add_pending(-1);
         selection.reactor = reactor;
@@ -189,7 +221,7 @@ LOOPFAST_API int WSAAPI WSAEventSelect(SOCKET s, WSAEVENT handle, LONG mask) {
     }
     socket->nonblocking.store(true, std::memory_order_relaxed);
     select_events(*socket, event.get(), mask);
-    return 0;
+    return reported(0);
 }
 
 LOOPFAST_API int WSAAPI WSAEnumNetworkEvents(SOCKET s, WSAEVENT handle, LPWSANETWORKEVENTS result) {
@@ -211,11 +243,11 @@ LOOPFAST_API int WSAAPI WSAEnumNetworkEvents(SOCKET s, WSAEVENT handle, LPWSANET
     Hold hold(selection.lock);
     if (event)
         event->reset();
-    memset(result, 0, sizeof *result);
-    result->lNetworkEvents = selection.recorded;
+    // The places of events that did not happen are left as they are.
+    result->lNetworkEvents = selection.recorded & selection.mask;
     for (int bit = 0; bit < FD_MAX_EVENTS; ++bit)
-        if ((selection.recorded & (1 << bit)) != 0)
+        if ((result->lNetworkEvents & (1 << bit)) != 0)
             result->iErrorCode[bit] = selection.errors[bit];
-    selection.recorded = 0;
-    return 0;
+    selection.recorded &= ~selection.mask;
+    return reported(0);
 }

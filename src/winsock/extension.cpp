@@ -8,6 +8,7 @@
 #include "winsock/buffers.h"
 #include "winsock/connection.h"
 #include "winsock/errors.h"
+#include "winsock/event_select.h"
 #include "winsock/native.h"
 #include "winsock/options.h"
 
@@ -32,11 +33,12 @@ void write_addresses(int fd, Operation& operation) {
     if (native::name(fd, local.bytes, &local.size) < 0 || native::peer(fd, remote.bytes, &remote.size) < 0)
         return;
     char* const area = operation.output + operation.data_size;
-    write_area(area, operation.local_size, local);
+    if (operation.local_size != 0)
+        write_area(area, operation.local_size, local);
     write_area(area + operation.local_size, operation.remote_size, remote);
 }
 
-void become_accepted(Socket& listener, Socket& accepted, int fd) {
+void become_accepted(Socket& listener, Socket& accepted, int fd, const Address& address) {
     native::copy_options(accepted.fd(), fd);
     copy_buffer_sizes(accepted, fd);
     if (!listener.settings.exclusive)
@@ -46,19 +48,34 @@ void become_accepted(Socket& listener, Socket& accepted, int fd) {
     accepted.broken.store(0, std::memory_order_relaxed);
     accepted.shut_receive.store(false, std::memory_order_relaxed);
     accepted.shut_send.store(false, std::memory_order_relaxed);
+    accepted_events(accepted);
+    accepted.peer = address;
     accepted.connected();
 }
 
 }  // namespace
 
+namespace {
+/// Whether there is room for an address; none at all is a wish not to have it.
+bool fits(DWORD size, int family) {
+    return size == 0 ||
+           size >= (family == native::kInet6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in)) + kMargin;
+}
+}  // namespace
+
 int accept_pending(Socket& listener, Operation& operation, bool& moved_on) {
+    if (!fits(operation.local_size, listener.family) || !fits(operation.remote_size, listener.family)) {
+        // As on Windows it is the connection that finds the room too small; it is left to the next one.
+        const bool any = !listener.deferred.empty() || native::ready_now(listener.fd(), native::kIn) != 0;
+        return any ? ERROR_INSUFFICIENT_BUFFER : WSAEWOULDBLOCK;
+    }
     int fd;
     Address address;
     const int error = listener.try_accept(fd, address);
     if (error != 0)
         return error;
     Socket& accepted = *operation.accepted;
-    become_accepted(listener, accepted, fd);
+    become_accepted(listener, accepted, fd, address);
     if (operation.data_size == 0)
         write_addresses(fd, operation);
     moved_on = operation.data_size != 0;
@@ -84,12 +101,15 @@ void continue_accept(Socket& listener, Operation* operation) {
 
 namespace {
 
-bool fits(DWORD size, int family) {
-    return size >= (family == native::kInet6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in)) + kMargin;
+/// Windows marks the OVERLAPPED as pending before it looks at anything else; it stays so when the call fails.
+void mark_pending(OVERLAPPED* overlapped) {
+    if (overlapped != nullptr && writable_quickly(overlapped))
+        __atomic_store_n(&overlapped->Internal, static_cast<ULONG_PTR>(STATUS_PENDING), __ATOMIC_RELEASE);
 }
 
 int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_size, DWORD remote_size,
               DWORD* received, OVERLAPPED* overlapped) {
+    mark_pending(overlapped);
     int error;
     Ref<Socket> listener = find_socket(s, error);
     if (error != 0)
@@ -104,8 +124,8 @@ int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_
     if (!accepted->is_stream() || accepted->family != listener->family ||
         accepted->state.load(std::memory_order_acquire) != State::kFresh || !listener->overlapped)
         return WSAEINVAL;
-    if (!fits(local_size, listener->family) || !fits(remote_size, listener->family))
-        return WSAEINVAL;
+    if (remote_size == 0)
+        return WSAEFAULT;
     const size_t room = size_t{data_size} + local_size + remote_size;
     if (!writable(static_cast<char*>(output), room) || (received != nullptr && !writable(received)))
         return WSAEFAULT;
@@ -115,7 +135,7 @@ int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_
         return error;
     // Nobody else may accept into it, bind it or connect it from now on.
     State fresh = State::kFresh;
-    if (!accepted->state.compare_exchange_strong(fresh, State::kBound)) {
+    if (!accepted->state.compare_exchange_strong(fresh, State::kAccepting)) {
         forget(target, WSAEINVAL);
         return WSAEINVAL;
     }
@@ -125,6 +145,14 @@ int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_
         target.port_counted = true;
     }
     Hold hold(listener->in.lock);
+    {
+        // Who closes it from now on finds the operation.
+        Hold inner(accepted->in.lock);
+        if (accepted->in.closed) {
+            forget(target, WSA_OPERATION_ABORTED);
+            return WSAENOTSOCK;
+        }
+    }
     Operation* const operation = listener->new_operation(listener->in, target, Work::kAccept);
     operation->accepted = accepted.release();
     operation->output = static_cast<char*>(output);
@@ -139,6 +167,7 @@ int accept_ex(SOCKET s, SOCKET into, void* output, DWORD data_size, DWORD local_
 
 int connect_ex(SOCKET s, const sockaddr* name, int size, void* bytes, DWORD count, DWORD* sent,
                OVERLAPPED* overlapped) {
+    mark_pending(overlapped);
     int error;
     Ref<Socket> socket = find_socket(s, error);
     if (error != 0)
@@ -149,12 +178,12 @@ int connect_ex(SOCKET s, const sockaddr* name, int size, void* bytes, DWORD coun
         return WSAEINVAL;
     switch (socket->look()) {
     case State::kFresh:
+    case State::kAccepting:
     case State::kListening:
+    case State::kConnecting:
         return WSAEINVAL;
     case State::kConnected:
         return WSAEISCONN;
-    case State::kConnecting:
-        return WSAEALREADY;
     default:
         break;
     }
@@ -235,10 +264,8 @@ BOOL PASCAL disconnect_ex_function(SOCKET s, LPOVERLAPPED overlapped, DWORD flag
 int disconnect_now(Socket& socket, bool reuse) {
     socket.shut_send.store(true, std::memory_order_relaxed);
     native::shutdown(socket.fd(), 1);
-    if (reuse)
-        return renew(socket);
-    socket.shut_receive.store(true, std::memory_order_relaxed);
-    return 0;
+    // What the peer still sends can be received: it is a graceful end.
+    return reuse ? renew(socket) : 0;
 }
 
 int renew(Socket& socket) {
@@ -263,6 +290,7 @@ int renew(Socket& socket) {
     socket.shut_send.store(false, std::memory_order_relaxed);
     socket.broken.store(0, std::memory_order_relaxed);
     socket.connect_time.store(0, std::memory_order_relaxed);
+    forget_events(socket, FD_ALL_EVENTS);
     socket.state.store(State::kFresh, std::memory_order_release);
     if (client && named) {
         // ConnectEx wants it bound, and Windows keeps it so; its old port may have to rest for a while.
@@ -309,8 +337,10 @@ LOOPFAST_API void PASCAL GetAcceptExSockaddrs(PVOID output, DWORD data_size, DWO
         !writable(local) || !writable(local_length) || !writable(remote) || !writable(remote_length))
         return;
     char* const area = static_cast<char*>(output) + data_size;
-    memcpy(local_length, area, sizeof *local_length);
-    *local = reinterpret_cast<sockaddr*>(area + sizeof(int));
+    if (local_size != 0) {
+        memcpy(local_length, area, sizeof *local_length);
+        *local = reinterpret_cast<sockaddr*>(area + sizeof(int));
+    }
     memcpy(remote_length, area + local_size, sizeof *remote_length);
     *remote = reinterpret_cast<sockaddr*>(area + local_size + sizeof(int));
 }

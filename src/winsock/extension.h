@@ -14,6 +14,8 @@ void continue_accept(Socket& listener, Operation* operation);
 void write_accept_addresses(Socket& accepted, Operation& operation);
 /// Ends what AcceptEx of this listener has waiting for bytes.
 int cancel_accepts_of(UINT_PTR listener, uint64_t issuer, const OVERLAPPED* overlapped);
+/// The socket that they would accept into is closed: they end.
+void cancel_accepts_into(const Socket& accepted);
 
 /// DisconnectEx, when its turn has come.
 int disconnect_now(Socket& socket, bool reuse);

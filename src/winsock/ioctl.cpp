@@ -192,8 +192,9 @@ int control(SOCKET s, Control& asked, DWORD* returned, OVERLAPPED* overlapped,
         Hold hold(socket->in.lock);
         operation = socket->new_operation(socket->in, target, Work::kReceive);
     }
-    complete(operation != nullptr ? operation->target : target, operation, known ? 0 : WSAEOPNOTSUPP,
-             asked.returned, 0, known);
+    // How much was returned stands in `returned` only, as on Windows.
+    complete(operation != nullptr ? operation->target : target, operation, known ? 0 : WSAEOPNOTSUPP, 0, 0,
+             known);
     return known ? 0 : WSA_IO_PENDING;
 }
 

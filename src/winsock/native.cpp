@@ -209,6 +209,12 @@ int readable_bytes(int fd) {
     const int result = result_of(::ioctl(fd, FIONREAD, &value));
     return result < 0 ? result : value;
 }
+int waiting_connections(int fd) {
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    const int result = result_of(::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size));
+    return result < 0 ? result : static_cast<int>(info.tcpi_unacked);  // its meaning there
+}
 int unsent_bytes(int fd) {
     int value = 0;
     const int result = result_of(::ioctl(fd, SIOCOUTQ, &value));

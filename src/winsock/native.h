@@ -92,10 +92,11 @@ long receive(int fd, void* bytes, size_t size, int flags);
 /// @param flags out: kTruncated when a datagram was cut.
 long receive_parts(int fd, const iovec* parts, size_t count, int& flags, void* from, unsigned* from_size);
 
-int fast_path(int fd, int on);  ///< ioctl SIO_LOOPBACK_FAST_PATH
-int readable_bytes(int fd);     ///< FIONREAD
-int unsent_bytes(int fd);       ///< SIOCOUTQ
-int at_mark(int fd);            ///< SIOCATMARK
+int fast_path(int fd, int on);    ///< ioctl SIO_LOOPBACK_FAST_PATH
+int readable_bytes(int fd);       ///< FIONREAD
+int waiting_connections(int fd);  ///< of a listening TCP socket
+int unsent_bytes(int fd);         ///< SIOCOUTQ
+int at_mark(int fd);              ///< SIOCATMARK
 
 /// @param timeout nanoseconds, kNever for none. @return how many have revents.
 int poll(Poll* polls, unsigned count, int64_t timeout);

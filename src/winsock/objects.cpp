@@ -28,6 +28,9 @@ BOOL with_event(HANDLE handle, bool set) {
 
 /// An event, or a thread, by the handles that mean one.
 Ref<Waitable> find_waitable(HANDLE handle) {
+    // Windows ignores the two lowest bits of a handle; programs mark events in OVERLAPPEDs with one.
+    if (handle != GetCurrentThread())
+        handle = reinterpret_cast<HANDLE>(reinterpret_cast<UINT_PTR>(handle) & ~UINT_PTR{3});
     if (Ref<Event> event = find<Event>(handle))
         return Ref<Waitable>(event.release());
     return Ref<Waitable>(find_thread(handle).release());
@@ -71,6 +74,33 @@ LOOPFAST_API HANDLE WINAPI CreateEventA(LPSECURITY_ATTRIBUTES, BOOL manual, BOOL
 LOOPFAST_API HANDLE WINAPI CreateEventW(LPSECURITY_ATTRIBUTES attributes, BOOL manual, BOOL set,
                                         LPCWSTR name) {
     return CreateEventA(attributes, manual, set, name != nullptr ? "" : nullptr);
+}
+LOOPFAST_API HANDLE WINAPI CreateSemaphoreA(LPSECURITY_ATTRIBUTES, LONG count, LONG most, LPCSTR name) {
+    if (name != nullptr || count < 0 || most <= 0 || count > most) {
+        last_error = name != nullptr ? ERROR_NOT_SUPPORTED : ERROR_INVALID_PARAMETER;
+        return nullptr;
+    }
+    const UINT_PTR handle = open_handle(new Semaphore(count, most));
+    if (handle == 0)
+        last_error = ERROR_NOT_ENOUGH_MEMORY;
+    return reinterpret_cast<HANDLE>(handle);
+}
+LOOPFAST_API HANDLE WINAPI CreateSemaphoreW(LPSECURITY_ATTRIBUTES attributes, LONG count, LONG most,
+                                            LPCWSTR name) {
+    return CreateSemaphoreA(attributes, count, most, name != nullptr ? "" : nullptr);
+}
+LOOPFAST_API BOOL WINAPI ReleaseSemaphore(HANDLE handle, LONG count, LPLONG previous) {
+    Ref<Event> event = find<Event>(handle);
+    if (!event || !event->is_semaphore())
+        return truth(ERROR_INVALID_HANDLE);
+    if (!writable_or_null(previous))
+        return truth(ERROR_NOACCESS);
+    LONG before = 0;
+    if (!static_cast<Semaphore&>(*event).release(count, before))
+        return truth(ERROR_TOO_MANY_POSTS);
+    if (previous != nullptr)
+        *previous = before;
+    return TRUE;
 }
 LOOPFAST_API BOOL WINAPI SetEvent(HANDLE event) { return with_event(event, true); }
 LOOPFAST_API BOOL WINAPI ResetEvent(HANDLE event) { return with_event(event, false); }

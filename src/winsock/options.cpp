@@ -82,7 +82,8 @@ int set_buffer(Socket& socket, bool send, int size) {
 }
 
 bool not_bound_yet(const Socket& socket) {
-    return socket.state.load(std::memory_order_acquire) == State::kFresh;
+    const State state = socket.state.load(std::memory_order_acquire);
+    return state == State::kFresh || state == State::kAccepting;
 }
 
 int update_accept_context(Socket& socket, const char* value, int size) {
@@ -380,11 +381,25 @@ using namespace loopfast::winsock;
 
 LOOPFAST_API int WSAAPI getsockopt(SOCKET s, int level, int name, char* value, int* size) {
     int error;
+    if (level == SOL_SOCKET && name == SO_OPENTYPE) {  // of the thread, whatever the socket
+        error = check_call();
+        if (error == 0 && (!writable(size) || !writable(value, sizeof(int))))
+            error = WSAEFAULT;
+        return reported(error != 0 ? error : give(this_thread().open_type, value, size));
+    }
     Ref<Socket> socket = find_socket(s, error);
     return reported(error != 0 ? error : get_option(*socket, level, name, value, size));
 }
 LOOPFAST_API int WSAAPI setsockopt(SOCKET s, int level, int name, const char* value, int size) {
     int error;
+    if (level == SOL_SOCKET && name == SO_OPENTYPE) {
+        error = check_call();
+        if (error == 0 && (size < static_cast<int>(sizeof(int)) || !readable(value, sizeof(int))))
+            error = WSAEFAULT;
+        if (error == 0)
+            memcpy(&this_thread().open_type, value, sizeof(int));
+        return reported(error);
+    }
     Ref<Socket> socket = find_socket(s, error);
     return reported(error != 0 ? error : set_option(*socket, level, name, value, size));
 }

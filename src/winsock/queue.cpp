@@ -126,7 +126,7 @@ bool Socket::run_plain_receive() {
     Operation* const operation = in.head;
     if (operation == nullptr || operation->next != nullptr || operation->work != Work::kReceive ||
         operation->count != 1 || operation->flags != 0 || operation->wait_all || operation->done != 0 ||
-        operation->parts->iov_len == 0 || shut_receive.load(std::memory_order_relaxed))
+        operation->parts->iov_len == 0)
         return false;
     const long result = native::receive(fd(), operation->parts->iov_base, operation->parts->iov_len, 0);
     if (result == 0 || result == -EAGAIN || result == -EINTR)
@@ -252,6 +252,18 @@ int cancel_accepts_of(UINT_PTR listener, uint64_t issuer, const OVERLAPPED* over
         },
         &search);
     return search.count;
+}
+
+void cancel_accepts_into(const Socket& accepted) {
+    for_each(
+        Kind::kSocket,
+        [](Object* object, void* context) {
+            auto& listener = static_cast<Socket&>(*object);
+            if (listener.state.load(std::memory_order_relaxed) == State::kListening)
+                listener.cancel(listener.in,
+                                [&](const Operation& operation) { return operation.accepted == context; });
+        },
+        const_cast<Socket*>(&accepted));
 }
 
 void cancel_of_thread(uint64_t id) {

@@ -23,12 +23,14 @@ int begin(Socket& socket, DWORD flags, Call& call) {
         return WSAEOPNOTSUPP;
     if (!socket.is_stream() && socket.state.load(std::memory_order_relaxed) == State::kFresh)
         return WSAEINVAL;  // not bound: nothing can come
-    return 0;
+    if (socket.shut_receive.load(std::memory_order_relaxed))
+        return WSAESHUTDOWN;  // what was begun before goes on
+    return connecting(socket) ? WSAENOTCONN : 0;
 }
 
 /// After a receive: FD_READ, or FD_OOB, may be recorded again.
 void enable(Socket& socket, const Call& call) {
-    if (has_selection(socket))
+    if (knows_events(socket))
         enable_event(socket, (call.flags & native::kOutOfBand) != 0 ? FD_OOB : FD_READ);
 }
 
@@ -81,8 +83,7 @@ int receive_overlapped(Socket& socket, Call& call, OVERLAPPED* overlapped,
     const int error = do_overlapped(socket, call, overlapped, routine, [&] {
         // Most overlapped receives are posted before what they are for has come. A look at the ring says so
         // for less than an attempt costs.
-        if (call.flags == 0 && call.buffers.total != 0 &&
-            !socket.shut_receive.load(std::memory_order_relaxed) && socket.nothing_to_receive())
+        if (call.flags == 0 && call.buffers.total != 0 && socket.nothing_to_receive())
             return WSAEWOULDBLOCK;
         return attempt(socket, call);
     });

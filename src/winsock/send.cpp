@@ -17,6 +17,8 @@ int begin(Socket& socket, DWORD flags, const sockaddr* to, int to_size, Call& ca
         return WSAEOPNOTSUPP;
     call.flags = ((flags & MSG_OOB) != 0 ? native::kOutOfBand : 0) |
                  ((flags & MSG_DONTROUTE) != 0 ? native::kDontRoute : 0);
+    if (connecting(socket))
+        return WSAENOTCONN;
     if (to != nullptr && !socket.is_stream()) {
         const int error = from_windows(to, to_size, socket.family, call.address);
         if (error != 0)
@@ -76,7 +78,7 @@ int send_now(Socket& socket, Call& call) {
         if (error != WSAEWOULDBLOCK)
             return error != 0 && call.buffers.done > 0 ? 0 : error;
         if (socket.nonblocking.load(std::memory_order_relaxed)) {
-            if (has_selection(socket))
+            if (knows_events(socket))
                 enable_event(socket, FD_WRITE);
             return call.buffers.done > 0 ? 0 : WSAEWOULDBLOCK;
         }

@@ -1,8 +1,10 @@
 // See socket.h: making and closing, readiness, the backlog.
 #include "winsock/socket.h"
 
+#include "winsock/blocking.h"
 #include "winsock/errors.h"
 #include "winsock/event_select.h"
+#include "winsock/extension.h"
 #include "winsock/native.h"
 #include "winsock/startup.h"
 
@@ -61,11 +63,13 @@ void Socket::closed() {
         direction->closed = true;
     }
     cancel_all(0, nullptr);
+    if (state.load(std::memory_order_acquire) == State::kAccepting)
+        cancel_accepts_into(*this);
     {
         Hold hold(blocked_lock);
         closing = true;
-        for (Thread* thread = blocked; thread != nullptr; thread = thread->next_blocked)
-            native::event_signal(thread->wake_fd);
+        for (const BlockedCall* call = blocked; call != nullptr; call = call->next())
+            call->wake();
     }
     {
         Hold hold(in.lock);

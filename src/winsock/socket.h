@@ -13,7 +13,8 @@
 
 namespace loopfast::winsock {
 
-enum class State : uint8_t { kFresh, kBound, kListening, kConnecting, kConnected, kFailed };
+/// kAccepting: an AcceptEx is to fill it; nothing else may be done with it until that is over.
+enum class State : uint8_t { kFresh, kAccepting, kBound, kListening, kConnecting, kConnected, kFailed };
 
 struct Direction {
     Lock lock;
@@ -52,6 +53,7 @@ struct EventSelection {
     LONG mask = 0;
     LONG recorded = 0;
     LONG disabled = 0;  ///< recorded before, and not re-enabled since
+    int told = 0;       ///< bytes or connections there were when FD_READ or FD_ACCEPT was recorded
     int errors[FD_MAX_EVENTS] = {};
     Reactor* reactor = nullptr;  ///< where it counts as pending
 };
@@ -61,6 +63,8 @@ struct Deferred {
     int fd;
     Address address;
 };
+
+class BlockedCall;
 
 class Socket : public Object {
 public:
@@ -98,6 +102,7 @@ public:
     Direction in;
     Direction out;
     std::vector<Deferred> deferred;  ///< under in.lock
+    Address peer;                    ///< set before the state says kConnected; empty: not known
 
     // Backlog: bytes of a non-blocking send that the queue did not take; under out.lock.
     bool has_backlog() const { return backlog_.size() != backlog_sent_; }
@@ -161,9 +166,9 @@ public:
     /// What Winsock calls readable and writable. Poll bits in and out.
     short readiness(short events);
 
-    // Blocking calls of threads, see blocking.cpp.
+    // Blocking calls of threads, see blocking.h.
     Lock blocked_lock;
-    Thread* blocked = nullptr;
+    BlockedCall* blocked = nullptr;
     bool closing = false;
 
     /// The descriptor is replaced: AcceptEx gives the socket its connection, DisconnectEx a new life.

@@ -116,7 +116,8 @@ LOOPFAST_API int WSAAPI WSAStartup(WORD version, LPWSADATA data) {
 LOOPFAST_API int WSAAPI WSACleanup(void) {
     if (started() && in_callback())
         return reported(WSAEINPROGRESS);
-    return reported(end_use());
+    const int error = end_use();
+    return error == 0 ? 0 : reported(error);
 }
 
 LOOPFAST_API int WSAAPI WSAGetLastError(void) { return static_cast<int>(last_error); }

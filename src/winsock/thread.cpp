@@ -75,6 +75,9 @@ bool Thread::queue(Routine* routine) {
             first_ = routine;
         last_ = routine;
         has_routines_.store(true, std::memory_order_seq_cst);
+        // Under the lock: a thread that ended has no eventfd.
+        if (polling.load(std::memory_order_seq_cst) != 0)
+            native::event_signal(wake_fd);
     }
     waiter.call();
     return true;
@@ -104,6 +107,12 @@ bool Thread::run_routines() {
             delete routine;
         function(context);
     }
+}
+
+bool Thread::can_be_woken() {
+    if (wake_fd < 0)
+        wake_fd = native::event_create();
+    return wake_fd >= 0;
 }
 
 bool Thread::give_up_handle() {

@@ -41,10 +41,14 @@ public:
     // A blocking call, see blocking.cpp.
     int wake_fd = -1;  ///< an eventfd that ends its poll
     std::atomic<int> cancelled{0};
-    int blocking = 0;  ///< inside a blocking call
-    int callback = 0;  ///< inside a blocking hook or a condition function
+    int blocking = 0;   ///< inside a blocking call
+    int open_type = 0;  ///< SO_OPENTYPE: not 0, and socket() makes sockets without the overlapped attribute
+    int callback = 0;   ///< inside a blocking hook or a condition function
     FARPROC hook = nullptr;
-    Thread* next_blocked = nullptr;  ///< in a socket's list
+    /// Polls, and wants to hear of routines: its blocking calls are alertable, as Windows' are.
+    std::atomic<int> polling{0};
+    /// wake_fd is there from now on. @return false: it could not be made.
+    bool can_be_woken();
 
     // Completion ports.
     Port* port = nullptr;  ///< where it took its latest packet; counted. Only the thread itself changes it

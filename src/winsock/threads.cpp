@@ -53,7 +53,7 @@ using namespace loopfast::winsock;
 
 LOOPFAST_API HANDLE WINAPI CreateThread(LPSECURITY_ATTRIBUTES, SIZE_T stack, LPTHREAD_START_ROUTINE function,
                                         LPVOID parameter, DWORD flags, LPDWORD number) {
-    if (flags != 0) {
+    if ((flags & ~DWORD{STACK_SIZE_PARAM_IS_A_RESERVATION}) != 0) {
         last_error = ERROR_NOT_SUPPORTED;
         return nullptr;
     }

@@ -43,8 +43,6 @@ int Socket::try_receive(const iovec* parts, unsigned count, size_t total, int& f
                         size_t& moved) {
     moved = 0;
     const bool peek = (flags & native::kPeek) != 0;
-    if (shut_receive.load(std::memory_order_relaxed))
-        return WSAESHUTDOWN;
     if (is_stream() && total == 0) {
         // Nothing to be filled: it is asked whether there is something.
         const short ready = native::ready_now(fd(), native::kIn);

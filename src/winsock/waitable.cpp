@@ -38,6 +38,18 @@ void Waitable::set() {
         place->waiter->call();
 }
 
+bool Semaphore::release(LONG count, LONG& previous) {
+    Hold hold(dispatcher);
+    previous = set_ ? count_ : 0;
+    if (count <= 0 || count > most_ - previous)
+        return false;
+    count_ = previous + count;
+    set_ = true;
+    for (WaitPlace* place = places_; place != nullptr; place = place->next)
+        place->waiter->call();
+    return true;
+}
+
 void Waitable::reset() {
     Hold hold(dispatcher);
     set_ = false;
@@ -64,8 +76,10 @@ DWORD wait_for_objects(Waitable* const* objects, DWORD count, bool all, int64_t 
             }
             if (count != 0 && (all ? set == count : set != 0)) {
                 for (DWORD i = 0; i < count; ++i)
-                    if ((all || i == found) && !objects[i]->manual_)
+                    if ((all || i == found) && !objects[i]->manual_ && --objects[i]->count_ <= 0) {
                         objects[i]->set_ = false;
+                        objects[i]->count_ = 1;
+                    }
                 return WAIT_OBJECT_0 + (all ? 0 : found);
             }
             // Only the thread itself takes routines away, so they are there when it comes to run them.

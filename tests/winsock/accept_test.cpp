@@ -144,8 +144,9 @@ TEST_F(Accept, AcceptExErrors) {
     EXPECT_EQ(WSAEINVAL, WSAGetLastError());
     EXPECT_FALSE(accept_ex(listener, INVALID_SOCKET, call));
     EXPECT_EQ(WSAENOTSOCK, WSAGetLastError());
-    EXPECT_FALSE(AcceptEx(listener, fresh, call.output, 0, 16, kArea, &call.received, &call.overlapped));
-    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
+    EXPECT_FALSE(AcceptEx(listener, fresh, call.output, 0, kArea, 0, &call.received, &call.overlapped));
+    EXPECT_EQ(WSAEFAULT, WSAGetLastError()) << "no room for the peer's address";
+    EXPECT_EQ(static_cast<ULONG_PTR>(STATUS_PENDING), call.overlapped.Internal) << "marked all the same";
     EXPECT_FALSE(AcceptEx(listener, fresh, no_memory(), 0, kArea, kArea, &call.received, &call.overlapped));
     EXPECT_EQ(WSAEFAULT, WSAGetLastError());
     EXPECT_FALSE(AcceptEx(listener, fresh, call.output, 0, kArea, kArea, &call.received, nullptr));
@@ -158,6 +159,94 @@ TEST_F(Accept, AcceptExErrors) {
     EXPECT_EQ(static_cast<ULONG_PTR>(static_cast<ULONG>(STATUS_CANCELLED)), call.overlapped.Internal);
     closesocket(bound);
     closesocket(fresh);
+}
+
+TEST_F(Accept, AcceptExWithTooLittleRoomFailsWhenSomebodyConnects) {
+    const SOCKET listener = listening_socket();
+    set_nonblocking(listener);
+    const SOCKET fresh = socket(AF_INET, SOCK_STREAM, 0);
+    Call call;
+    for (const bool local : {true, false}) {
+        must_pend(AcceptEx(listener, fresh, call.output, 0, local ? kArea - 1 : kArea,
+                           local ? kArea : kArea - 1, &call.received, &call.overlapped));
+        const SOCKET client = client_of(listener);
+        DWORD bytes = 1;
+        HANDLE file = reinterpret_cast<HANDLE>(listener);
+        EXPECT_FALSE(GetOverlappedResult(file, &call.overlapped, &bytes, TRUE));
+        EXPECT_EQ(DWORD{ERROR_INSUFFICIENT_BUFFER}, GetLastError());
+        EXPECT_EQ(0U, bytes);
+        const SOCKET left = accept(listener, nullptr, nullptr);
+        EXPECT_NE(INVALID_SOCKET, left) << "the connection is the next accept's";
+        closesocket(left);
+        closesocket(client);
+    }
+    // No room at all for the own address is a wish not to have it.
+    must_pend(AcceptEx(listener, fresh, call.output, 0, 0, kArea, &call.received, &call.overlapped));
+    const SOCKET client = client_of(listener);
+    DWORD bytes;
+    EXPECT_TRUE(result_of(listener, call.overlapped, bytes)) << WSAGetLastError();
+    sockaddr* locals = nullptr;
+    sockaddr* remote = nullptr;
+    int local_size = -1;
+    int remote_size = -1;
+    GetAcceptExSockaddrs(call.output, 0, 0, kArea, &locals, &local_size, &remote, &remote_size);
+    EXPECT_EQ(nullptr, locals);
+    EXPECT_EQ(-1, local_size);
+    ASSERT_NE(nullptr, remote);
+    EXPECT_EQ(name_of(client).sin_port, reinterpret_cast<sockaddr_in*>(remote)->sin_port);
+    closesocket(client);
+    closesocket(fresh);
+    closesocket(listener);
+}
+
+TEST_F(Accept, ASocketThatIsBeingAcceptedIntoIsNotForAnythingElse) {
+    const SOCKET listener = listening_socket();
+    const SOCKET fresh = socket(AF_INET, SOCK_STREAM, 0);
+    Call call;
+    must_pend(accept_ex(listener, fresh, call));
+    const sockaddr_in address = name_of(listener);
+    EXPECT_EQ(SOCKET_ERROR, connect(fresh, generic(address), sizeof address));
+    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
+    EXPECT_EQ(SOCKET_ERROR, listen(fresh, 1));
+    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
+    OVERLAPPED other{};
+    EXPECT_FALSE(extension<LPFN_CONNECTEX>(fresh, WSAID_CONNECTEX)(fresh, generic(address), sizeof address,
+                                                                   nullptr, 0, nullptr, &other));
+    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
+    // Its end is that of the AcceptEx, whether that waits for a connection or for bytes.
+    closesocket(fresh);
+    DWORD bytes;
+    EXPECT_FALSE(result_of(listener, call.overlapped, bytes));
+    EXPECT_EQ(WSA_OPERATION_ABORTED, WSAGetLastError());
+    const SOCKET second = socket(AF_INET, SOCK_STREAM, 0);
+    must_pend(accept_ex(listener, second, call, 64));
+    const SOCKET client = client_of(listener);
+    closesocket(second);
+    EXPECT_FALSE(result_of(listener, call.overlapped, bytes));
+    EXPECT_EQ(WSA_OPERATION_ABORTED, WSAGetLastError());
+    closesocket(client);
+    closesocket(listener);
+    // Of what is over the handle may be closed.
+    EXPECT_FALSE(GetOverlappedResult(reinterpret_cast<HANDLE>(listener), &call.overlapped, &bytes, TRUE));
+    EXPECT_EQ(DWORD{ERROR_OPERATION_ABORTED}, GetLastError());
+}
+
+TEST_F(Accept, UntilItsContextIsUpdatedAConnectExSocketIsNotForConnect) {
+    const SOCKET listener = listening_socket();
+    const sockaddr_in address = name_of(listener);
+    const SOCKET client = bound_socket();
+    Call call;
+    must_pend(extension<LPFN_CONNECTEX>(client, WSAID_CONNECTEX)(client, generic(address), sizeof address,
+                                                                 nullptr, 0, nullptr, &call.overlapped));
+    DWORD bytes;
+    ASSERT_TRUE(result_of(client, call.overlapped, bytes));
+    EXPECT_EQ(SOCKET_ERROR, connect(client, generic(address), sizeof address));
+    EXPECT_EQ(WSAEINVAL, WSAGetLastError());
+    ASSERT_EQ(0, setsockopt(client, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, nullptr, 0));
+    EXPECT_EQ(SOCKET_ERROR, connect(client, generic(address), sizeof address));
+    EXPECT_EQ(WSAEISCONN, WSAGetLastError());
+    closesocket(client);
+    closesocket(listener);
 }
 
 TEST_F(Accept, ManyAcceptExAtOnce) {

@@ -103,8 +103,112 @@ TEST_F(Rest, ResultByHandle) {
     send_all(pair.client, "handle");
     EXPECT_TRUE(GetOverlappedResult(handle, &overlapped, &count, TRUE));
     EXPECT_EQ(6u, count);
+    // Of what is over the handle is not looked at, as on Windows; it is what a wait begins with.
+    EXPECT_TRUE(GetOverlappedResult(INVALID_HANDLE_VALUE, &overlapped, &count, FALSE));
+    overlapped.Internal = static_cast<ULONG_PTR>(STATUS_PENDING);
     EXPECT_FALSE(GetOverlappedResult(INVALID_HANDLE_VALUE, &overlapped, &count, FALSE));
     EXPECT_EQ(static_cast<DWORD>(ERROR_INVALID_HANDLE), GetLastError());
+}
+
+TEST_F(Rest, Semaphores) {
+    EXPECT_EQ(nullptr, CreateSemaphoreA(nullptr, 3, 2, nullptr));
+    HANDLE semaphore = CreateSemaphoreA(nullptr, 1, 3, nullptr);
+    ASSERT_NE(nullptr, semaphore);
+    EXPECT_EQ(DWORD{WAIT_OBJECT_0}, WaitForSingleObject(semaphore, 0));
+    EXPECT_EQ(DWORD{WAIT_TIMEOUT}, WaitForSingleObject(semaphore, 0));
+    LONG before = -1;
+    EXPECT_TRUE(ReleaseSemaphore(semaphore, 2, &before));
+    EXPECT_EQ(0, before);
+    EXPECT_FALSE(ReleaseSemaphore(semaphore, 2, nullptr));
+    EXPECT_EQ(DWORD{ERROR_TOO_MANY_POSTS}, GetLastError());
+    EXPECT_EQ(DWORD{WAIT_OBJECT_0}, WaitForSingleObject(semaphore, 0));
+    EXPECT_EQ(DWORD{WAIT_OBJECT_0}, WaitForSingleObject(semaphore, 0));
+    EXPECT_EQ(DWORD{WAIT_TIMEOUT}, WaitForSingleObject(semaphore, 0));
+    std::atomic<int> taken{0};
+    std::vector<std::thread> takers;
+    for (int i = 0; i < 4; ++i)
+        takers.emplace_back([&] {
+            for (int j = 0; j < 50; ++j) {
+                EXPECT_EQ(DWORD{WAIT_OBJECT_0}, WaitForSingleObject(semaphore, INFINITE));
+                ++taken;
+            }
+        });
+    for (int i = 0; i < 200; ++i)
+        while (!ReleaseSemaphore(semaphore, 1, nullptr))
+            Sleep(0);
+    for (std::thread& taker : takers)
+        taker.join();
+    EXPECT_EQ(200, taken);
+    HANDLE event = CreateEventA(nullptr, TRUE, FALSE, nullptr);
+    EXPECT_FALSE(ReleaseSemaphore(event, 1, nullptr));
+    EXPECT_EQ(DWORD{ERROR_INVALID_HANDLE}, GetLastError());
+    CloseHandle(event);
+    CloseHandle(semaphore);
+}
+
+TEST_F(Rest, SlimLocksAndConditions) {
+    SRWLOCK lock = SRWLOCK_INIT;
+    AcquireSRWLockShared(&lock);
+    EXPECT_TRUE(TryAcquireSRWLockShared(&lock));
+    EXPECT_FALSE(TryAcquireSRWLockExclusive(&lock));
+    ReleaseSRWLockShared(&lock);
+    ReleaseSRWLockShared(&lock);
+    EXPECT_TRUE(TryAcquireSRWLockExclusive(&lock));
+    EXPECT_FALSE(TryAcquireSRWLockShared(&lock));
+    ReleaseSRWLockExclusive(&lock);
+
+    // A queue of one place, with each kind of lock.
+    CONDITION_VARIABLE changed;
+    CRITICAL_SECTION section;
+    InitializeSRWLock(&lock);
+    InitializeConditionVariable(&changed);
+    InitializeCriticalSection(&section);
+    for (const bool slim : {true, false}) {
+        int place = 0;
+        long sum = 0;
+        const auto locked = [&](auto ready, auto act) {
+            slim ? AcquireSRWLockExclusive(&lock) : EnterCriticalSection(&section);
+            while (!ready())
+                EXPECT_TRUE(slim ? SleepConditionVariableSRW(&changed, &lock, INFINITE, 0)
+                                 : SleepConditionVariableCS(&changed, &section, INFINITE));
+            act();
+            slim ? ReleaseSRWLockExclusive(&lock) : LeaveCriticalSection(&section);
+            WakeAllConditionVariable(&changed);
+        };
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 2; ++i) {
+            threads.emplace_back([&] {
+                for (int n = 1; n <= 1000; ++n)
+                    locked([&] { return place == 0; }, [&] { place = n; });
+            });
+            threads.emplace_back([&] {
+                for (int n = 0; n < 1000; ++n)
+                    locked([&] { return place != 0; }, [&] { sum += std::exchange(place, 0); });
+            });
+        }
+        for (std::thread& thread : threads)
+            thread.join();
+        EXPECT_EQ(2 * 500500, sum);
+    }
+    EnterCriticalSection(&section);
+    EXPECT_FALSE(SleepConditionVariableCS(&changed, &section, 5));
+    EXPECT_EQ(DWORD{ERROR_TIMEOUT}, GetLastError());
+    WakeConditionVariable(&changed);  // nobody sleeps
+    LeaveCriticalSection(&section);
+    DeleteCriticalSection(&section);
+}
+
+TEST_F(Rest, SlotsOfThreads) {
+    const DWORD slot = TlsAlloc();
+    ASSERT_NE(TLS_OUT_OF_INDEXES, slot);
+    int mine = 0;
+    EXPECT_TRUE(TlsSetValue(slot, &mine));
+    std::thread([&] { EXPECT_EQ(nullptr, TlsGetValue(slot)); }).join();
+    SetLastError(5);
+    EXPECT_EQ(&mine, TlsGetValue(slot));
+    EXPECT_EQ(0U, GetLastError());
+    EXPECT_TRUE(TlsFree(slot));
+    EXPECT_FALSE(TlsSetValue(slot, &mine));
 }
 
 TEST_F(Rest, ProviderHelpers) {

@@ -35,7 +35,10 @@ LOOPFAST_WINSOCK_BEGIN
  *  @param dwReceiveDataLength bytes, 0: do not wait for data. @param dwLocalAddressLength,
  *  dwRemoteAddressLength bytes of room, at least 16 more than an address has. @param lpdwBytesReceived bytes,
  *  if done at once. @param lpOverlapped must not be NULL. Errors: WSA_IO_PENDING, WSAEINVAL (not listening,
- * an accept socket in use, room too small), WSAECONNRESET. */
+ * an accept socket in use), WSAEFAULT (no room for the peer's address). A room that is too small (but for 0
+ * bytes for the own address) makes it end with ERROR_INSUFFICIENT_BUFFER when somebody connects; the
+ * connection goes to the next AcceptEx or accept. Closing the accept socket ends it with
+ * WSA_OPERATION_ABORTED. */
 BOOL PASCAL AcceptEx(SOCKET sListenSocket, SOCKET sAcceptSocket, PVOID lpOutputBuffer,
                      DWORD dwReceiveDataLength, DWORD dwLocalAddressLength, DWORD dwRemoteAddressLength,
                      LPDWORD lpdwBytesReceived, LPOVERLAPPED lpOverlapped);
@@ -63,6 +66,34 @@ typedef BOOL(PASCAL *LPFN_CONNECTEX)(SOCKET s, const struct sockaddr *name, int 
  * WSAENOTCONN, WSAEINVAL. */
 typedef BOOL(PASCAL *LPFN_DISCONNECTEX)(SOCKET s, LPOVERLAPPED lpOverlapped, DWORD dwFlags, DWORD dwReserved);
 
+/* For sources that ask for these as well: WSAIoctl says WSAEINVAL, they are not there. */
+typedef struct _TRANSMIT_FILE_BUFFERS {
+    LPVOID Head;
+    DWORD HeadLength;
+    LPVOID Tail;
+    DWORD TailLength;
+} TRANSMIT_FILE_BUFFERS, *PTRANSMIT_FILE_BUFFERS, *LPTRANSMIT_FILE_BUFFERS;
+typedef BOOL(PASCAL *LPFN_TRANSMITFILE)(SOCKET hSocket, HANDLE hFile, DWORD nNumberOfBytesToWrite,
+                                        DWORD nNumberOfBytesPerSend, LPOVERLAPPED lpOverlapped,
+                                        LPTRANSMIT_FILE_BUFFERS lpTransmitBuffers, DWORD dwReserved);
+typedef INT(PASCAL *LPFN_WSARECVMSG)(SOCKET s, LPWSAMSG lpMsg, LPDWORD lpdwNumberOfBytesRecvd,
+                                     LPWSAOVERLAPPED lpOverlapped,
+                                     LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine);
+typedef INT(PASCAL *LPFN_WSASENDMSG)(SOCKET s, LPWSAMSG lpMsg, DWORD dwFlags, LPDWORD lpNumberOfBytesSent,
+                                     LPWSAOVERLAPPED lpOverlapped,
+                                     LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine);
+#define WSAID_TRANSMITFILE                                                             \
+    {                                                                                  \
+        0xb5367df0, 0xcbac, 0x11cf, { 0x95, 0xca, 0x00, 0x80, 0x5f, 0x48, 0xa1, 0x92 } \
+    }
+#define WSAID_WSARECVMSG                                                               \
+    {                                                                                  \
+        0xf689d7c8, 0x6f1f, 0x436b, { 0x8a, 0x53, 0xe5, 0x4f, 0xe3, 0x51, 0xc3, 0x22 } \
+    }
+#define WSAID_WSASENDMSG                                                               \
+    {                                                                                  \
+        0xa441e712, 0x754f, 0x43ca, { 0x84, 0xa7, 0x0d, 0xee, 0x44, 0xcf, 0x60, 0x6d } \
+    }
 #define WSAID_ACCEPTEX                                                                 \
     {                                                                                  \
         0xb5367df1, 0xcbac, 0x11cf, { 0x95, 0xca, 0x00, 0x80, 0x5f, 0x48, 0xa1, 0x92 } \

@@ -76,8 +76,20 @@ BOOL WINAPI SetEvent(HANDLE hEvent);
 /** Resets an event. Errors: ERROR_INVALID_HANDLE. */
 BOOL WINAPI ResetEvent(HANDLE hEvent);
 
-/* Waits, on events and threads. An alertable wait runs the completion routines and APCs that are queued to
- * the calling thread, and then returns WAIT_IO_COMPLETION. */
+/** Makes a semaphore: set while its count is not 0, a wait takes one. @param lpName must be NULL.
+ *  @return the handle, or NULL: ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, ERROR_NOT_ENOUGH_MEMORY. */
+HANDLE WINAPI CreateSemaphoreA(LPSECURITY_ATTRIBUTES lpSemaphoreAttributes, LONG lInitialCount,
+                               LONG lMaximumCount, LPCSTR lpName);
+/** CreateSemaphoreA with a 16-bit name. */
+HANDLE WINAPI CreateSemaphoreW(LPSECURITY_ATTRIBUTES lpSemaphoreAttributes, LONG lInitialCount,
+                               LONG lMaximumCount, LPCWSTR lpName);
+#define CreateSemaphore LOOPFAST_WINSOCK_AW(CreateSemaphore)
+/** Adds to a semaphore's count. @param lpPreviousCount receives the count before, or NULL.
+ *  Errors: ERROR_INVALID_HANDLE, ERROR_TOO_MANY_POSTS. */
+BOOL WINAPI ReleaseSemaphore(HANDLE hSemaphore, LONG lReleaseCount, LPLONG lpPreviousCount);
+
+/* Waits, on events, semaphores and threads. An alertable wait runs the completion routines and APCs that are
+ * queued to the calling thread, and then returns WAIT_IO_COMPLETION. */
 
 /** Waits for one object. @return WAIT_OBJECT_0, WAIT_TIMEOUT, or WAIT_FAILED: ERROR_INVALID_HANDLE. */
 DWORD WINAPI WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds);
@@ -99,7 +111,8 @@ DWORD WINAPI SleepEx(DWORD dwMilliseconds, BOOL bAlertable);
 
 typedef DWORD(WINAPI *LPTHREAD_START_ROUTINE)(LPVOID lpThreadParameter);
 typedef VOID(CALLBACK *PAPCFUNC)(ULONG_PTR Parameter);
-/** Starts a thread. @param dwStackSize bytes, 0 for the usual. @param dwCreationFlags must be 0.
+#define STACK_SIZE_PARAM_IS_A_RESERVATION 0x10000u
+/** Starts a thread. @param dwStackSize bytes, 0 for the usual. @param dwCreationFlags 0 or the one above.
  *  @return a handle to wait on and to close, or NULL: ERROR_NOT_ENOUGH_MEMORY, ERROR_NOT_SUPPORTED (flags).
  */
 HANDLE WINAPI CreateThread(LPSECURITY_ATTRIBUTES lpThreadAttributes, SIZE_T dwStackSize,
@@ -188,6 +201,44 @@ BOOL WINAPI TryEnterCriticalSection(LPCRITICAL_SECTION lpCriticalSection);
 /** Gives a lock back. */
 void WINAPI LeaveCriticalSection(LPCRITICAL_SECTION lpCriticalSection);
 
+typedef struct _RTL_SRWLOCK {
+    PVOID Ptr;
+} SRWLOCK, *PSRWLOCK;
+#define SRWLOCK_INIT \
+    { 0 }
+/** Locks for one writer or several readers; not to be taken again by who has them. No end is needed. */
+void WINAPI InitializeSRWLock(PSRWLOCK SRWLock);
+void WINAPI AcquireSRWLockExclusive(PSRWLOCK SRWLock);
+void WINAPI AcquireSRWLockShared(PSRWLOCK SRWLock);
+/** @return FALSE if it is taken. */
+BOOLEAN WINAPI TryAcquireSRWLockExclusive(PSRWLOCK SRWLock);
+BOOLEAN WINAPI TryAcquireSRWLockShared(PSRWLOCK SRWLock);
+void WINAPI ReleaseSRWLockExclusive(PSRWLOCK SRWLock);
+void WINAPI ReleaseSRWLockShared(PSRWLOCK SRWLock);
+typedef struct _RTL_CONDITION_VARIABLE {
+    PVOID Ptr;
+} CONDITION_VARIABLE, *PCONDITION_VARIABLE;
+#define CONDITION_VARIABLE_INIT \
+    { 0 }
+#define CONDITION_VARIABLE_LOCKMODE_SHARED 1u
+/** Conditions: a sleep gives the lock back and takes it again. It may end without a wake. @return FALSE with
+ *  ERROR_TIMEOUT after the time. */
+void WINAPI InitializeConditionVariable(PCONDITION_VARIABLE ConditionVariable);
+BOOL WINAPI SleepConditionVariableCS(PCONDITION_VARIABLE ConditionVariable,
+                                     LPCRITICAL_SECTION CriticalSection, DWORD dwMilliseconds);
+/** The same with a lock of the kind above, held as Flags say. */
+BOOL WINAPI SleepConditionVariableSRW(PCONDITION_VARIABLE ConditionVariable, PSRWLOCK SRWLock,
+                                      DWORD dwMilliseconds, ULONG Flags);
+void WINAPI WakeConditionVariable(PCONDITION_VARIABLE ConditionVariable);
+void WINAPI WakeAllConditionVariable(PCONDITION_VARIABLE ConditionVariable);
+
+#define TLS_OUT_OF_INDEXES 0xffffffffu
+/** A slot with a value for each thread, NULL at first. @return its number or TLS_OUT_OF_INDEXES. */
+DWORD WINAPI TlsAlloc(void);
+LPVOID WINAPI TlsGetValue(DWORD dwTlsIndex);
+BOOL WINAPI TlsSetValue(DWORD dwTlsIndex, LPVOID lpTlsValue);
+BOOL WINAPI TlsFree(DWORD dwTlsIndex);
+
 /* Each is one atomic operation and a full fence; the first two return the new value, the others the old. */
 #define InterlockedIncrement(target) __atomic_add_fetch((target), 1, __ATOMIC_SEQ_CST)
 #define InterlockedDecrement(target) __atomic_sub_fetch((target), 1, __ATOMIC_SEQ_CST)
@@ -196,6 +247,17 @@ void WINAPI LeaveCriticalSection(LPCRITICAL_SECTION lpCriticalSection);
 #define InterlockedExchange(target, value) __atomic_exchange_n((target), (value), __ATOMIC_SEQ_CST)
 #define InterlockedExchangeAdd(target, value) __atomic_fetch_add((target), (value), __ATOMIC_SEQ_CST)
 #define InterlockedExchangeAdd64(target, value) __atomic_fetch_add((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedExchange64(target, value) __atomic_exchange_n((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedExchangePointer(target, value) __atomic_exchange_n((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedAnd(target, value) __atomic_fetch_and((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedOr(target, value) __atomic_fetch_or((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedXor(target, value) __atomic_fetch_xor((target), (value), __ATOMIC_SEQ_CST)
+#define InterlockedCompareExchange64(target, value, comparand) \
+    __sync_val_compare_and_swap((target), (comparand), (value))
+#define InterlockedCompareExchangePointer(target, value, comparand) \
+    __sync_val_compare_and_swap((target), (comparand), (value))
+#define MemoryBarrier() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define YieldProcessor() __builtin_ia32_pause()
 #define InterlockedCompareExchange(target, value, comparand) \
     __sync_val_compare_and_swap((target), (comparand), (value))
 

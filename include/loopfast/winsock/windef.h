@@ -189,6 +189,9 @@ typedef struct _FILETIME {
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #endif
 #endif
+#ifndef FIELD_OFFSET
+#define FIELD_OFFSET(type, field) ((LONG)offsetof(type, field))
+#endif
 #ifndef UNREFERENCED_PARAMETER
 #define UNREFERENCED_PARAMETER(name) ((void)(name))
 #endif

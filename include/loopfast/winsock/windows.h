@@ -9,6 +9,8 @@
 #include "windef.h"
 #include "winerror.h"
 
+#include "winsmall.h"
+
 #ifndef WIN32_LEAN_AND_MEAN
 #include "winsock2.h"
 #endif

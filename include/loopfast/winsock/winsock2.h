@@ -371,7 +371,8 @@ typedef struct _WSANETWORKEVENTS {
 } WSANETWORKEVENTS, *LPWSANETWORKEVENTS;
 /** Ties an event to what happens on a socket, and makes the socket non-blocking; lNetworkEvents 0 unties.
  *  An event is recorded once and then again only after its re-enabling call (FD_READ: a receive; FD_WRITE: a
- *  send that said WSAEWOULDBLOCK; FD_ACCEPT: accept; FD_OOB: a receive of it; FD_CONNECT, FD_CLOSE: never).
+ *  send that said WSAEWOULDBLOCK; FD_ACCEPT: accept; FD_OOB: a receive of it; FD_CONNECT, FD_CLOSE: never),
+ *  FD_READ and FD_ACCEPT also when more has come. Selecting anew does not change that.
  *  Errors: WSAEINVAL (an event that is none). */
 int WSAAPI WSAEventSelect(SOCKET s, WSAEVENT hEventObject, LONG lNetworkEvents);
 /** Takes what is recorded, and resets the event (if not NULL) in the same breath. */

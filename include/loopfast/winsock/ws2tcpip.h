@@ -43,6 +43,9 @@ static __inline int IN6_ADDR_EQUAL(const struct in6_addr *a, const struct in6_ad
     return memcmp(a, b, 16) == 0;
 }
 
+/** The port of an address of either family, in network order. */
+#define SS_PORT(address) (((const struct sockaddr_in *)(address))->sin_port)
+
 #define INET_ADDRSTRLEN 22
 #define INET6_ADDRSTRLEN 65
 #define NI_MAXHOST 1025
