@@ -11,9 +11,9 @@
    The clock    passes when nothing else can move, and may pass before.
    Shapes       (default)  the clock passes
                 NO_CLOCK   it never does: what a cork held is shown by who takes the cork away
-                FORKS      the process forks, as a step of its own at any moment: nobody looks at the clock
-                           for the connection from then on
-                EXECS      the process executes another program, at any moment between two sends
+                FORKS      (UNREAD) the process forks, at any moment, and is killed at any moment after that: its relative
+                           keeps the connection, and knows of nothing
+                EXECS      (UNREAD) another thread executes a program at any moment
                 DIES       the sender is killed between any two steps; the reader learns of the end
                 UNREAD     without the reader: in the end nothing is held, which leaves room for more sends
    Left out     the limit of 32 KiB, several streams (a full list of them holds nothing back), relatives after
@@ -26,7 +26,7 @@
      BREAK_REMEMBER    (NO_CLOCK) no second look at the cork after `held` was set
      BREAK_FORGET_LAST `held` is taken away first, and then the stream forgotten
      BREAK_QUIET       the steward stops looking at the clock without a last look at the list
-     BREAK_MINDS       (EXECS) whether the steward still cares is looked at before the stream is on the list
+     BREAK_LIST        (EXECS) before an exec only what is on the list is shown
      BREAK_FORK        (FORKS) no second look at the relatives
      BREAK_NO_END      (DIES) the reader leaves what is held where it is                                      */
 
@@ -49,10 +49,10 @@ bool by_cork;                 /* what is held, is so because of a cork alone */
 bool entry, since;
 bool minds = true, minding, called;
 bool had_relatives;
-bool executed;                /* only the sender goes on, in a new image */
+bool lost;                    /* killed, or another program: nobody goes on, and there is no end */
 byte running;                 /* who may still change something */
 
-#define DEAD (ended)
+#define DEAD (ended || lost)
 
 inline wake() {
     d_step { if :: armed -> armed = false; bell = true :: else fi }
@@ -65,7 +65,10 @@ inline show_held_now() {
     if :: entry -> since = false; entry = false :: else fi;
 #else
     if :: entry -> since = false; entry = false :: else fi;
-    atomic { was = held; held = 0 };
+    if
+    :: lost -> was = 0  /* in the middle of it */
+    :: atomic { !lost -> was = held; held = 0 }
+    fi;
 #endif
     if :: was != 0 -> wake() :: else fi;
     was = 0
@@ -77,16 +80,6 @@ inline show_held() {
 
 /* remember() and mind(); `kept` says whether somebody will look at the clock. */
 inline remember() {
-#ifdef BREAK_MINDS
-    kept = minds;
-    if
-    :: kept && !entry ->
-        entry = true;
-        since = true;
-        if :: !minding -> minding = true; called = true :: else fi
-    :: else -> kept = false
-    fi
-#else
     if
     :: !entry ->
         entry = true;
@@ -98,7 +91,6 @@ inline remember() {
         fi
     :: else -> kept = false  /* another place of the list in the code; here there is one */
     fi
-#endif
 }
 
 proctype sender() {
@@ -147,23 +139,11 @@ proctype sender() {
         if :: DEAD -> break :: else fi;
         if :: !silent -> wake() :: else fi;
         n++
-#ifdef EXECS
-        ;
-        if
-        :: !executed ->
-            /* mind_no_more(), with the other threads gone after it. */
-            minds = false;
-            minding = false;
-            if :: entry -> show_held_now() :: else fi;
-            executed = true
-        :: true
-        fi
-#endif
     od;
     running--
 }
 
-#if CORKS > 0 && !defined(EXECS)
+#if CORKS > 0
 proctype corker() {
     byte n, was;
     do
@@ -188,7 +168,23 @@ proctype forker() {
     byte was;
     had_relatives = true;
     show_held();
-    minds = false;  /* nobody's clock, so that only the rule counts */
+    if :: lost = true :: true fi;
+    running--
+}
+#endif
+
+#ifdef EXECS
+/* mind_no_more(), then the exec. */
+proctype executor() {
+    byte was;
+    minds = false;
+    minding = false;
+#ifdef BREAK_LIST
+    if :: entry -> show_held_now() :: else fi;
+#else
+    show_held();
+#endif
+    lost = true;
     running--
 }
 #endif
@@ -198,7 +194,7 @@ proctype steward() {
     byte was;
     bool due;
     do
-    :: executed || DEAD -> break
+    :: DEAD -> break
     :: else ->
         /* Asleep for good, or for a while. */
 end_asleep:
@@ -206,7 +202,7 @@ end_asleep:
         :: atomic { called -> called = false; due = false }
         :: atomic { minding && since -> due = true }    /* time passes while others could move */
         :: atomic { minding && timeout -> due = true }
-        :: executed || DEAD -> break
+        :: DEAD -> break
         fi;
         if
         :: !minding
@@ -234,10 +230,11 @@ proctype death() {
 
 #ifdef UNREAD
 proctype judge() {
+    /* A killed process's counts stay as they were. */
 #ifdef NO_CLOCK
     running == 0 && (held == 0 || !by_cork)
 #else
-    running == 0 && held == 0
+    (running == 0 || lost) && (held == 0 || held > head)
 #endif
 }
 #else
@@ -299,13 +296,17 @@ init {
 #else
         run reader();
 #endif
-#if CORKS > 0 && !defined(EXECS)
+#if CORKS > 0
         running++;
         run corker();
 #endif
 #ifdef FORKS
         running++;
         run forker();
+#endif
+#ifdef EXECS
+        running++;
+        run executor();
 #endif
 #ifndef NO_CLOCK
         run steward();

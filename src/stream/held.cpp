@@ -88,7 +88,7 @@ void show_held_now(Stream& stream) {
         wake_consumer(stream);
 }
 
-bool show_overdue(Stream& (*stream_of)(uint32_t slot), bool all) {
+bool show_overdue(Stream& (*stream_of)(uint32_t slot)) {
     bool some = false;
     if (!any.load(std::memory_order_seq_cst))
         return false;
@@ -98,7 +98,7 @@ bool show_overdue(Stream& (*stream_of)(uint32_t slot), bool all) {
             continue;
         some = true;
         const uint64_t since = entry.since.load(std::memory_order_relaxed);
-        if (!all && (since == 0 || ticks() - since < kLongest))
+        if (since == 0 || ticks() - since < kLongest)
             continue;
         Stream& stream = stream_of(static_cast<uint32_t>(slot - 1));
         const Watching watching(stream);

@@ -402,8 +402,8 @@ inline void show_end(Stream& stream) {
     if (held.load(std::memory_order_relaxed).is_set()) [[unlikely]]
         held.store(0, std::memory_order_relaxed);
 }
-/// Shows what this process held back too long, or all of it. @return whether there was any.
-bool show_overdue(Stream& (*stream_of)(uint32_t slot), bool all);
+/// Shows what this process held back too long. @return whether it holds any.
+bool show_overdue(Stream& (*stream_of)(uint32_t slot));
 
 // --- leave.cpp ---
 

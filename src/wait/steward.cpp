@@ -124,7 +124,7 @@ constexpr int kQuietRounds = 40;
 
 void mind_held() {
     static int quiet = 0;  // the thread's own
-    if (show_overdue(stream_at, false)) {
+    if (show_overdue(stream_at)) {
         quiet = 0;
         return;
     }
@@ -133,7 +133,7 @@ void mind_held() {
     quiet = 0;
     // Dekker with mind(): say it, then look.
     minding.store(false, std::memory_order_seq_cst);
-    if (show_overdue(stream_at, false))
+    if (show_overdue(stream_at))
         minding.store(true, std::memory_order_seq_cst);
 }
 
@@ -174,11 +174,15 @@ bool mind() {
     return true;
 }
 
-/// What the thread would have shown.
+/// What the thread would have shown: all that is held, on the list or not, since who is in the middle of showing
+/// it may be gone in a moment.
 void mind_no_more() {
     minds.store(false, std::memory_order_seq_cst);
     minding.store(false, std::memory_order_seq_cst);
-    show_overdue(stream_at, true);
+    for_each_stream([](Stream& stream) {
+        if (const Watching watching(stream); watching.alive())
+            show_held(stream);
+    });
 }
 
 bool open_set() {
