@@ -373,15 +373,41 @@ namespace {
 /// More events than the kernel lets one ask for.
 constexpr int kMostEvents = INT32_MAX / static_cast<int>(sizeof(epoll_event));
 
+/// How many of the events there is memory for. The kernel finds out when it has one to put there, and returns
+/// what it could put. Asked of the last one, where it lies on another page than the first; if that is not
+/// there, of page after page, up to more events than anybody has ready.
+int room_for(epoll_event* events, int capacity) {
+    constexpr uintptr_t kPage = 4096;
+    constexpr int kPages = 64;
+    char byte;
+    // Written as it was read.
+    if (safe_copy(events, events, 1) != 0)
+        return 0;
+    const uintptr_t first = reinterpret_cast<uintptr_t>(events);
+    const uintptr_t last = reinterpret_cast<uintptr_t>(events + capacity) - 1;
+    if (first / kPage == last / kPage || safe_copy(&byte, reinterpret_cast<const char*>(last), 1) == 0)
+        [[likely]]
+        return capacity;
+    uintptr_t end = (first / kPage + 1) * kPage;
+    for (int i = 0; i < kPages && safe_copy(&byte, reinterpret_cast<const char*>(end), 1) == 0; ++i)
+        end += kPage;
+    const uintptr_t room = (end - first) / sizeof(epoll_event);
+    return room < static_cast<uintptr_t>(capacity) ? static_cast<int>(room) : capacity;
+}
+
 int wait_in_set(EpollSet& set, int set_fd, epoll_event* events, int capacity, int64_t timeout,
                 const sigset_t* mask) {
     if (capacity > kMostEvents)
         return returned<int>(-EINVAL);
-    // Written as it was read: where the events cannot be put, that matters once there are some.
-    if (capacity > 0 && set.has_managed() && safe_copy(events, events, 1) != 0) [[unlikely]] {
-        epoll_event one;
-        const int result = set.wait(set_fd, &one, 1, timeout, mask);
-        return returned<int>(result > 0 ? -EFAULT : result);
+    if (capacity > 0 && set.has_managed()) {
+        capacity = room_for(events, capacity);
+        // Where the events cannot be put, that matters once there are some. They are not taken then: an edge
+        // can still be told, and a one-shot entry still fires.
+        if (capacity == 0) [[unlikely]] {
+            pollfd ready{set_fd, POLLIN, 0};
+            const int result = poll_streams(&ready, 1, timeout, mask);
+            return returned<int>(result > 0 ? -EFAULT : result);
+        }
     }
     return returned<int>(set.wait(set_fd, events, capacity, timeout, mask));
 }

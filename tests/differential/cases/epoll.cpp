@@ -1,4 +1,5 @@
 // epoll: level, edge, one-shot, exclusive; changes of interest; nested, shared and mixed sets.
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -468,6 +470,54 @@ CASE(epoll_timeouts) {
     set.wait(0, -1);
     set.end().call("epoll_wait into nowhere",
                    [&] { return ::epoll_wait(set.end().fd(), reinterpret_cast<epoll_event*>(16), 4, 0); });
+    set.wait();
+}
+
+CASE(epoll_into_nowhere_takes_nothing) {
+    // What could not be told is told by the next wait: an edge, and what a one-shot entry has.
+    for (const uint32_t kind : {uint32_t{EPOLLET}, uint32_t{EPOLLONESHOT}}) {
+        EpollSet set(p.script, p.b.actor(), kind == EPOLLET ? "edge" : "once");
+        set.add(p.b, EPOLLIN | kind);
+        const auto into_nowhere = [&](const char* name, int timeout) {
+            set.end().call(name, [&] {
+                return ::epoll_wait(set.end().fd(), reinterpret_cast<epoll_event*>(16), 4, timeout);
+            });
+        };
+        into_nowhere("epoll_wait into nowhere, none", 0);
+        into_nowhere("epoll_wait into nowhere, for a moment", 2);
+        p.a.send("x");
+        p.b.await_bytes(1);
+        into_nowhere("epoll_wait into nowhere", -1);
+        into_nowhere("epoll_wait into nowhere again", 0);
+        set.wait();
+        into_nowhere("epoll_wait into nowhere, told", 0);
+        set.wait();
+        p.b.recv(1);
+        set.remove(p.b);
+    }
+}
+
+CASE(epoll_room_ends_before_its_count) {
+    // Two are ready; there is memory for half an event, then for one, of the four that are asked for.
+    EpollSet set(p.script, p.b.actor(), "set");
+    const End same = p.b.dup("same");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    set.add(same, EPOLLIN | EPOLLET);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    for (const size_t room : {sizeof(epoll_event) / 2, sizeof(epoll_event), sizeof(epoll_event)})
+        set.end().call("epoll_wait where memory ends", [&] {
+            const size_t page = 4096;
+            char* const memory = static_cast<char*>(
+                mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+            mprotect(memory + page, page, PROT_NONE);
+            const int result =
+                ::epoll_wait(set.end().fd(), reinterpret_cast<epoll_event*>(memory + page - room), 4, 0);
+            const int error = errno;
+            munmap(memory, 2 * page);
+            errno = error;
+            return result;
+        });
     set.wait();
 }
 
