@@ -91,8 +91,11 @@ std::string find_program(const std::string& name) {
     std::string refused;
     for (const std::string& candidate : candidates) {
         struct stat status {};
-        if (stat(candidate.c_str(), &status) != 0)
+        if (stat(candidate.c_str(), &status) != 0) {
+            if (errno == EACCES && candidates.size() == 1)
+                refused = candidate + ": permission denied on the way to it";
             continue;
+        }
         if (S_ISREG(status.st_mode) && access(candidate.c_str(), X_OK) == 0)
             return candidate;
         if (refused.empty() && (S_ISREG(status.st_mode) || candidates.size() == 1))

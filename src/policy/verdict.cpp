@@ -395,6 +395,8 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
     return {Reason::kNone, 0, 0};  // in the middle of a look: the next call asks again
 }
 
+bool has_judged() { return looked.load(std::memory_order_relaxed); }
+
 bool guard_page_lost(const void* address) {
     const auto at = reinterpret_cast<uintptr_t>(address);
     const auto place = reinterpret_cast<uintptr_t>(guard_place);

@@ -50,6 +50,9 @@ inline void look_if_due() {
 /// a connection is about to be fused.
 Judgement judge(int fd, uint64_t cgroup, bool fresh);
 
+/// Whether this process has looked before, and the next look is likely to be cheap.
+bool has_judged();
+
 /// In the handler of a fault at `address`: if the guard's page was there, one without a guard is there now.
 bool guard_page_lost(const void* address);
 

@@ -252,7 +252,12 @@ bool look(Stream& stream, int fd) {
         return true;
     if (!held_by_us_alone(stream))
         return false;
-    if (!eligible(stream, fd))
+    // The questions cost more than to see that there is no offer. A child that was forked for one connection,
+    // whose client has no loopfast, should not pay for them; the second look asks in any case, so that the
+    // reason is known.
+    const bool ask_later = stream.offer_calls == 0 && !has_judged() && !setups_forbidden() &&
+                           is_local(shared.local, shared.remote);
+    if (!ask_later && !eligible(stream, fd))
         return true;
     int link = -1;
     switch (find_offer(tuple_of(stream), link)) {
@@ -268,6 +273,10 @@ bool look(Stream& stream, int fd) {
         return true;
     case Found::kYes:
         break;
+    }
+    if (ask_later && !eligible(stream, fd)) {
+        close_hidden(link);
+        return true;
     }
     Reason reason;
     if (!greet(stream, fd, link, reason)) {

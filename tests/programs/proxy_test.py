@@ -179,7 +179,7 @@ listen all
 
             def reload() -> None:
                 os.kill(programs["haproxy"].pid, signal.SIGUSR2)
-                until(lambda: set(session_members(programs["haproxy"].pid)) - old, "a new worker")
+                until(lambda: set(session_members(programs["haproxy"].pid)) - old, "a new worker", 90)
 
             self.assertGreater(self.load(lane, f"http://127.0.0.1:{port['haproxy']}/5000", 20, reload), 200)
             self.start("curl", "-sS", "--fail", "-o", self.folder / "after", f"http://127.0.0.1:{port['haproxy']}/65536",

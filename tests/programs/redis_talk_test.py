@@ -174,7 +174,8 @@ class Replication(RedisCase):
             self.assertEqual(writer.reply(), b"OK")
         self.assertEqual(writer.call("WAIT", 1, 20_000), 1)
         self.assertEqual(self.digest(port), self.digest(other))
-        self.assert_on_ring(replica, port)
+        # The master had a child, which saved the data, when it looked.
+        self.assert_on_ring(replica, port, meanwhile=lambda: writer.call("SET", "more", bytes(100_000)))
 
         self.assertEqual(writer.call("CLIENT", "KILL", "TYPE", "replica"), 1)
         for number in range(2000):

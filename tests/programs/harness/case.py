@@ -89,15 +89,20 @@ class Case(unittest.TestCase):
         listening(program, port)
         return program
 
-    def assert_on_ring(self, program: Program | int, port: int, at_least: int = 1) -> None:
+    def assert_on_ring(self, program: Program | int, port: int, at_least: int = 1,
+                       meanwhile: Callable[[], object] = lambda: None) -> None:
         """The connections of `port` that a process has are on the ring lane: all that have carried enough
-        to be past the threshold of `loopfast run`."""
+        to be past the threshold of `loopfast run`. `meanwhile` makes them carry more: an end that could not
+        go there when it looked, looks again after four times as much."""
         pid = program if isinstance(program, int) else program.pid
         count: dict[str, int] = {}
 
         def settled() -> bool:
             count.update(observe.lanes(pid, port, ESTABLISHED))
-            return count["ring"] >= at_least and not count["kernel"]
+            if count["ring"] >= at_least and not count["kernel"]:
+                return True
+            meanwhile()
+            return False
 
         try:
             until(settled, "the ring lane", 20)
