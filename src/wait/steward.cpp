@@ -174,8 +174,8 @@ bool mind() {
     return true;
 }
 
-/// What the thread would have shown: all that is held, on the list or not, since who is in the middle of showing
-/// it may be gone in a moment.
+/// What the thread would have shown: all that is held, on the list or not, since who is in the middle of
+/// showing it may be gone in a moment.
 void mind_no_more() {
     minds.store(false, std::memory_order_seq_cst);
     minding.store(false, std::memory_order_seq_cst);
