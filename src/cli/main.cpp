@@ -78,7 +78,9 @@ void add_demo(CLI::App& app, DemoOptions& options) {
     demo->add_option("--seconds", options.seconds, "How long each measurement takes")
         ->check(CLI::Range(0.01, 3600.0))
         ->check([](const std::string& text) {  // which is in every range
-            return std::isnan(std::atof(text.c_str())) ? "expected a number of seconds, got " + text : "";
+            return std::isnan(std::strtod(text.c_str(), nullptr))
+                       ? "expected a number of seconds, got " + text
+                       : "";
         })
         ->capture_default_str();
     demo->add_flag("--json", options.json, "JSON instead of a table");
