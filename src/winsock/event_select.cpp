@@ -18,7 +18,7 @@ bool record(EventSelection& selection, LONG kind, int error) {
         return false;
     // What is recorded stays so until it is asked for or re-enabled, whatever is selected meanwhile.
     selection.recorded |= kind;
-    selection.disabled |= kind;
+    __atomic_or_fetch(&selection.disabled, kind, __ATOMIC_RELAXED);
     selection.errors[bit_of(kind)] = error;
     return true;
 }
@@ -32,7 +32,7 @@ int waiting(const Socket& socket, State state) {
 /// FD_READ and FD_ACCEPT. More of it than when it was told is told again, although nothing re-enabled it.
 bool record_arrival(EventSelection& selection, LONG kind, int amount) {
     if (amount > selection.told)
-        selection.disabled &= ~kind;
+        __atomic_and_fetch(&selection.disabled, ~kind, __ATOMIC_RELAXED);
     if (!record(selection, kind, 0))
         return false;
     selection.told = amount;
@@ -104,7 +104,7 @@ void note_events(Socket& socket) {
 void enable_event(Socket& socket, LONG kind) {
     {
         Hold hold(socket.selection.lock);
-        socket.selection.disabled &= ~kind;
+        __atomic_and_fetch(&socket.selection.disabled, ~kind, __ATOMIC_RELAXED);
         socket.selection.recorded &= ~kind;
     }
     if (!has_selection(socket))
@@ -116,13 +116,13 @@ void enable_event(Socket& socket, LONG kind) {
 
 void forget_events(Socket& socket, LONG kinds) {
     Hold hold(socket.selection.lock);
-    socket.selection.disabled &= ~kinds;
+    __atomic_and_fetch(&socket.selection.disabled, ~kinds, __ATOMIC_RELAXED);
     socket.selection.recorded &= ~kinds;
 }
 
 void accepted_events(Socket& accepted) {
     Hold hold(accepted.selection.lock);
-    accepted.selection.disabled |= FD_CONNECT;
+    __atomic_or_fetch(&accepted.selection.disabled, FD_CONNECT, __ATOMIC_RELAXED);
 }
 
 void note_connect(Socket& socket, int error) {
