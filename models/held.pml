@@ -6,7 +6,7 @@
 
    Modelled     one sender that sends SENDS bytes, each with or without MSG_MORE, on a socket that begins corked
                 or not; a thread that takes the cork away (CORKS 1) and corks again (2); the steward, asleep for good
-                or for a while; a fork; an exec, which ends the steward's care and the other threads' after it;
+                or for a while; a fork; an exec by another thread, which ends all others;
                 the reader, which arms its word, looks again and sleeps; the sender's end.
    The clock    passes when nothing else can move, and may pass before.
    Shapes       (default)  the clock passes

@@ -395,6 +395,7 @@ Judgement judge(int fd, uint64_t cgroup, bool fresh) {
     return {Reason::kNone, 0, 0};  // in the middle of a look: the next call asks again
 }
 
+// Relaxed: a hint whether the next look is cheap; the look itself orders what it reads.
 bool has_judged() { return looked.load(std::memory_order_relaxed); }
 
 bool guard_page_lost(const void* address) {

@@ -120,6 +120,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         RingWriter writer = stream.writer();
         const uint64_t limit = send_limit(stream);
         const bool more = (flags & MSG_MORE) != 0;
+        // Relaxed: hold_back() looks at the cork again, in one order with who takes it away.
         const bool held =
             (more || shared.corked.load(std::memory_order_relaxed) != 0) && hold_back(stream, size, more);
         Buffers rest = from;
