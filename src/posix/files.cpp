@@ -212,7 +212,7 @@ LOOPFAST_PUBLIC ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
         KernelSend scope(*to);
         if (scope.allowed() && !to->fused()) {
             const ssize_t result = real::splice(in, nullptr, out, nullptr, size, flags);
-            scope.count(result);
+            scope.count(result, size);
             return result;
         }
     }
@@ -255,7 +255,7 @@ LOOPFAST_PUBLIC ssize_t sendfile(int out, int in, off_t* offset, size_t size) no
         KernelSend scope(*stream);
         if (scope.allowed() && !stream->fused()) {
             const ssize_t result = real::sendfile(out, in, offset, size);
-            scope.count(result);
+            scope.count(result, size);
             return result;
         }
     }

@@ -56,7 +56,7 @@ template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size
             return -1;
         result = call();
         error = errno;
-        scope.count(result);
+        scope.count(result, size);
     }
     after_kernel_call(stream, fd);
     errno = error;

@@ -431,7 +431,7 @@ int64_t nanoseconds_since(uint64_t begin) {
 [[gnu::noinline]] int wait_on(EpollSet& set, int set_fd, epoll_event* events, int capacity, int64_t timeout,
                               const sigset_t* mask, uint64_t begin, int count) {
     const int error = errno;
-    const int kept = set.came_late(set_fd, events, count);
+    const int kept = set.came_late(events, count);
     errno = error;
     if (kept == count || kept != 0)
         return kept;

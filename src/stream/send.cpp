@@ -65,9 +65,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
             if (!scope.allowed())
                 return -EAGAIN;  // a cut is being published this very moment
             const long result = kernel_send(fd, from, size, (flags & ~kContinued) | MSG_DONTWAIT);
-            scope.count(result);
-            if (result == -EAGAIN)
-                shared.full_count.fetch_add(1, std::memory_order_relaxed);
+            scope.count(result, size);
             return result;
         }
     }

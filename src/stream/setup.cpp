@@ -212,7 +212,12 @@ KernelSend::~KernelSend() {
         stream_.kernel_senders.fetch_sub(1, std::memory_order_release);
 }
 
-void KernelSend::count(long result) {
+void KernelSend::count(long result, size_t wanted) {
+    // Relaxed: who fuses the stream has seen this thread leave (Exclusive), or is this thread.
+    const bool all = result >= 0 && static_cast<size_t>(result) == wanted;
+    stream_.shared->no_room.store(all ? 0 : 1, std::memory_order_relaxed);
+    if (!all)
+        stream_.shared->full_count.fetch_add(1, std::memory_order_relaxed);
     if (result <= 0)
         return;
     stream_.shared->kernel_out.fetch_add(static_cast<uint64_t>(result), std::memory_order_relaxed);

@@ -332,7 +332,8 @@ public:
     explicit KernelSend(Stream& stream);
     ~KernelSend();
     bool allowed() const { return allowed_; }
-    void count(long result);
+    /// Of a call that was asked to send `wanted` bytes. If it sent fewer, room is an edge when it comes.
+    void count(long result, size_t wanted);
 
 private:
     Stream& stream_;

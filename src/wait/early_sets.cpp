@@ -170,21 +170,4 @@ bool EpollSet::take_in(int set_fd) {
     return read && taken.all;
 }
 
-int EpollSet::came_late(int set_fd, epoll_event* events, int count) {
-    Hold hold(lock);
-    int kept = 0;
-    for (int i = 0; i < count; ++i)
-        if (events[i].data.u64 != kernel_kick_data())
-            events[kept++] = events[i];
-    if (kept < count && kick_ >= 0) {  // the next one that was not counted
-        const uint64_t one = 1;
-        epoll_event event{EPOLLIN | EPOLLET, {}};
-        event.data.u64 = kernel_kick_data();
-        sys::write(kick_, &one, sizeof one);
-        if (!kicked_kernel_ && sys::epoll_ctl(set_fd, EPOLL_CTL_ADD, kick_, &event) == 0)
-            kicked_kernel_ = true;
-    }
-    return count < 0 ? count : kept;
-}
-
 }  // namespace loopfast

@@ -1,6 +1,8 @@
 // The data of events in a hidden epoll set, and the mark of a kick in the kernel's.
 #pragma once
 
+#include <sys/epoll.h>
+
 #include <cstdint>
 
 namespace loopfast {
@@ -15,5 +17,7 @@ inline uint64_t hidden_data(int fd, bool kernel) {
 
 /// Drawn at random once per process: the data of the one event that we ever put into a program's own set.
 uint64_t kernel_kick_data();
+/// Takes it out of what the kernel reported. @return how many events are left, or `count` below zero.
+int without_kicks(epoll_event* events, int count);
 
 }  // namespace loopfast

@@ -115,6 +115,7 @@ bool EpollSet::ensure_hidden(int set_fd) {
     // In E as well, and silent there: a kick turns it on, which needs no memory and so cannot fail.
     epoll_event silent{EPOLLET, {}};
     silent.data.u64 = kernel_kick_data();
+    inner_ = set_fd;
     if (hidden_ < 0 || kick_ < 0 || sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, set_fd, &inner) < 0 ||
         sys::epoll_ctl(hidden_, EPOLL_CTL_ADD, kick_, &kick) < 0 ||
         sys::epoll_ctl(set_fd, EPOLL_CTL_ADD, kick_, &silent) < 0) {
@@ -128,23 +129,12 @@ bool EpollSet::ensure_hidden(int set_fd) {
 
 void EpollSet::kick() {
     const uint64_t one = 1;
-    if (sleepers_.load(std::memory_order_relaxed) != 0 && kick_ >= 0)
+    if (kick_ < 0)
+        return;
+    if (sleepers_.load(std::memory_order_relaxed) != 0)
         sys::write(kick_, &one, sizeof one);
-    const bool in_kernel = kernel_sleepers_.load(std::memory_order_relaxed) != 0 || early_sleepers_;
-    if (in_kernel && kick_ >= 0 && kicked_kernel_) {
-        sys::write(kick_, &one, sizeof one);  // nobody may be on his way who would pass on the last one
-    } else if (in_kernel && kick_ >= 0) {
-        // Threads that wait in the kernel's set must come out and wait here. They recognise the event by
-        // its data, which is a number that no program has.
-        // Edge-triggered, and passed on by whoever comes out (leave_kernel): a thread that never does, since
-        // it was cancelled or jumped away, must not leave behind a set that is always ready.
-        epoll_event event{EPOLLIN | EPOLLET, {}};
-        event.data.u64 = kernel_kick_data();
-        sys::write(kick_, &one, sizeof one);
-        if (sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &event) == 0)
-            kicked_kernel_ = true;
-        early_sleepers_ = false;  // told: each passes it on, see came_late()
-    }
+    if (kernel_sleepers_.load(std::memory_order_relaxed) != 0 || early_sleepers_)
+        call_out_of_kernel();
 }
 
 bool EpollSet::make_room() {

@@ -2,12 +2,19 @@
 // in the kernel's set, with their user data untouched.
 //
 //     E  the program's epoll descriptor: ordinary descriptors, and streams that were never fused
-//     H  a hidden epoll set to sleep in: contains E itself (level-triggered), each stream's link and kernel
-//        socket (edge-triggered), and an eventfd to get sleepers out
+//     H  a hidden epoll set to sleep in: contains E itself (level-triggered, but see below), each stream's
+//        link and kernel socket (edge-triggered), and an eventfd to get sleepers out
 //
 // A set whose entries are all ordinary is passed on to the kernel. When a stream is about to be fused its
 // entry is claimed: taken out of E and managed here from then on. Changes of interest, which event loops
 // make at every request, are then plain stores; the kernel hears of a stream once.
+//
+// Threads may be asleep in E when its first stream is claimed. They are called out (call_out_of_kernel): the
+// eventfd is in E as well, and silent until then. While a call lasts it is ready there, level-triggered, so
+// that the kernel wakes one thread after the other; an event that each had to pass on was lost when a thread
+// that waits in H took it along with what it looked for in E. As E is always ready then, H tells of it
+// edge-triggered for that time, and who sleeps in H looks at E first. A call ends when the last one has come
+// out; since a thread may have been cancelled there, or was never counted, after ten seconds in any case.
 //
 // Streams with traffic are hot and scanned in user space; those that stay quiet become cold: armed for good,
 // so that the next byte rings, and left out of the scan until then.
@@ -52,10 +59,12 @@ public:
     /// A thread that slept on the set in a poll will not come back. Its arming stood in place of that of
     /// threads that still sleep here, and it may have taken their bell: they look again.
     void poller_left();
-    /// Around a wait on the descriptor of a set that is all the kernel's. @return true at the end when it is
-    /// not any more: what the wait said is void then.
+    /// Around a wait on the descriptor of a set that is all the kernel's. @return true at the end when those
+    /// who wait there are being called out: what the wait said is void then.
     bool enter_kernel();  ///< false: it has streams already, and nothing is to be ended
     bool leave_kernel();
+    /// Changes when a call out of the kernel's set begins, to an odd number, and when it ends.
+    uint32_t calls_out() const { return calls_out_.load(std::memory_order_acquire); }
 
     // From below.
     bool claim(Stream& stream, int fd);
@@ -77,7 +86,7 @@ public:
     bool take_in(int set_fd);
     /// A wait that began before that is over with `count` events. @return those that are the program's; fewer
     /// than `count`: it was told to come out.
-    int came_late(int set_fd, epoll_event* events, int count);
+    int came_late(epoll_event* events, int count);
 
     int descriptor = -1;  ///< some descriptor of the set, as last used
     std::atomic<bool> in_use{false};
@@ -135,6 +144,14 @@ private:
                        std::memory_order_release);
     }
     void kick();
+    void call_out_of_kernel();
+    void end_call_out();
+    /// Before somebody sleeps in E, under the lock and with nothing managed: being there is right now.
+    void stay_in_kernel();
+    /// A call out is under way. Ended here once it has lasted too long.
+    bool calling_out();
+    bool tell_of_kernel(uint32_t how);
+    bool kernel_ready(int set_fd);
     void pass_on();
     int wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout, const sigset_t* mask,
                        const HandlersSince& handlers, bool& again);
@@ -148,7 +165,12 @@ private:
     std::atomic<uint32_t> managed_{0};
     std::atomic<uint32_t> sleepers_{0};         ///< threads in H
     std::atomic<uint32_t> kernel_sleepers_{0};  ///< threads in E
-    bool kicked_kernel_ = false;
+    bool calling_out_ = false;                  ///< threads in E are being called out
+    bool calling_uncounted_ = false;            ///< some of them were not counted
+    bool tells_edges_ = false;                  ///< H tells of E edge-triggered
+    int64_t call_out_until_ = 0;
+    std::atomic<uint32_t> calls_out_{0};  ///< begun and ended; release, pairs with calls_out()
+    int inner_ = -1;                      ///< the descriptor by which E is in H
     /// The last look at E found something, or its entries changed since: a wait that finds no stream ready
     /// looks at it before it spins.
     bool ordinary_lively_ = true;

@@ -36,22 +36,9 @@ uint64_t kernel_kick_data() {
     return value;
 }
 
-namespace {
-
-/// A kick that gets threads out of the kernel's set is nothing that the program added.
-int without_kicks(epoll_event* events, int count) {
-    int kept = 0;
-    for (int i = 0; i < count; ++i)
-        if (events[i].data.u64 != kernel_kick_data())
-            events[kept++] = events[i];
-    return count < 0 ? count : kept;
-}
-
-}  // namespace
-
 bool EpollSet::can_sleep() {
-    // What is owed to the kernel's set would end no sleep.
-    return ensure_hidden(descriptor) && register_streams() && !owing_;
+    // What is owed to the kernel's set would end no sleep, and one that rings all the time would end each.
+    return ensure_hidden(descriptor) && register_streams() && !owing_ && (!calling_out() || tells_edges_);
 }
 
 bool EpollSet::register_streams() {
@@ -102,7 +89,13 @@ int EpollSet::take_ordinary(int set_fd, epoll_event* events, int capacity, const
     const int found = sys::epoll_pwait(set_fd, events, capacity, 0, mask);
     if (found <= 0)
         return mask != nullptr ? found : 0;
-    return kicked_kernel_ ? without_kicks(events, found) : found;
+    // Filtered at all times: the call may be over by now, or a relative's, who shares the set.
+    const int kept = without_kicks(events, found);
+    if (kept != 0 || capacity != 1) [[likely]]
+        return kept;
+    // It took the only place. The kernel's list goes round: now it is another one's turn, if there is one.
+    const int again = sys::epoll_pwait(set_fd, events, capacity, 0, nullptr);
+    return again > 0 ? without_kicks(events, again) : 0;
 }
 
 /// What is about to return tells of everything that is ready by now, as the kernel would: a program may have
@@ -131,7 +124,7 @@ int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, cons
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, mask);
     if (count < 0)
         return count;
-    bool ordinary = false;
+    bool ordinary = calling_out_;
     of_streams = handle_hidden(hidden, count, ordinary);
     if (ordinary && capacity <= 0)
         ordinary_first_ = true;
@@ -149,39 +142,17 @@ int EpollSet::take_ordinary_first(int set_fd, epoll_event* events, int capacity,
     return take_ordinary(set_fd, events, capacity - capacity / 2, mask);
 }
 
-bool EpollSet::enter_kernel() {
-    Hold hold(lock);  // claim() holds it as well: it sees us, or we see what it claimed
-    if (has_managed())
-        return false;
-    kernel_sleepers_.fetch_add(1, std::memory_order_relaxed);
-    return true;
-}
-
-bool EpollSet::leave_kernel() {
-    Hold hold(lock);
-    ++kernel_waits_;
-    const uint32_t left = kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed) - 1;
-    if (!kicked_kernel_)
-        return false;
-    const uint64_t one = 1;
-    if (left == 0) {
-        epoll_event silent{EPOLLET, {}};
-        silent.data.u64 = kernel_kick_data();
-        sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &silent);
-        kicked_kernel_ = false;
-    } else {
-        sys::write(kick_, &one, sizeof one);  // the next one
-    }
-    return true;
-}
-
 int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int64_t timeout,
                              const sigset_t* mask, const HandlersSince& handlers, bool& again) {
     const int count = sleep_in_epoll(set_fd, events, capacity, timeout, mask, handlers);
-    const int kept = leave_kernel() ? without_kicks(events, count) : count;
+    const bool called = leave_kernel();
+    const int kept = without_kicks(events, count);
     // An entry that was claimed meanwhile has taken what it had to tell with it, before the kick could come.
     if (kept == 0 && (count > 0 || has_managed()))
         again = true;
+    // A relative that shares the set calls its own threads.
+    if (again && !called && !has_managed()) [[unlikely]]
+        sys::sleep_ns(1'000'000);
     return kept;
 }
 
@@ -234,7 +205,7 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
     if (count <= 0)
         return 0;
-    bool ordinary = false;
+    bool ordinary = calling_out_;
     handle_hidden(hidden, count, ordinary);
     int found = scan(events, capacity);
     if (some_left_) [[unlikely]]
@@ -259,6 +230,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             return -EINTR;
         if (has_managed())
             break;
+        stay_in_kernel();
         kernel_sleepers_.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
         const int count = wait_in_kernel(descriptor_now(set_fd), events, capacity,
@@ -342,6 +314,11 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             continue;  // the kernel's set is told of it first
         }
         int64_t left = time_left(deadline);
+        if (found == 0 && calling_out()) [[unlikely]] {
+            found = take_ordinary(descriptor_now(set_fd), events, capacity);  // it rings no more, see above
+            left = left < call_out_until_ - now_ns() ? left : call_out_until_ - now_ns();
+            left = left < 1 && time_left(deadline) != 0 ? 1 : left;
+        }
         if (found != 0 || left == 0) {
             disarm_hot(token);
             if (found != 0) {
@@ -378,6 +355,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         handle_hidden(hidden, count, ordinary);
         if (count > (ordinary ? 1 : 0))
             slept(history_, now_ns() - start);
+        ordinary = ordinary || calling_out_;
         found = scan(events, capacity);
         if (ordinary && found < capacity) {
             const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
@@ -415,7 +393,7 @@ bool EpollSet::any_ready(int set_fd) {
         if ((interest.events & EPOLLET) == 0 || has_edge(interest, stream, bits))
             return true;
     }
-    return (ready_now(set_fd, POLLIN) & POLLIN) != 0;
+    return kernel_ready(set_fd);
 }
 
 int EpollSet::arm(int set_fd, uint64_t token) {

@@ -43,10 +43,12 @@ struct Watched {
     EpollSet* set;
     int place;  ///< in the kernel's part, or -1
     Kind kind;
-    bool armed;
-    bool called;    ///< the stream's connection is kept while we wait, see caller.h
-    bool followed;  ///< what its kernel socket has to tell comes as an event, see follow()
+    bool armed : 1;
+    bool called : 1;     ///< the stream's connection is kept while we wait, see caller.h
+    bool followed : 1;   ///< what its kernel socket has to tell comes as an event, see follow()
+    uint16_t calls_out;  ///< of the plain set, after it was entered: the last bits
 };
+static_assert(sizeof(Watched) == 24, "a poll's stack is small");
 
 /// Memory for a poll: room for what each entry means, and for the kernel's part with one entry more.
 struct Scratch {
@@ -229,6 +231,8 @@ public:
                     watched.armed = hidden >= 0;
                     good = good && hidden >= 0;
                     part.fd = hidden >= 0 ? hidden : part.fd;
+                } else {
+                    part.events = 0;  // what it has, evaluate() has seen; this is whether it is open
                 }
                 break;
             case Kind::kOrdinary:
@@ -279,7 +283,9 @@ public:
                 continue;
             if (watched_[i].kind == Kind::kSet && kernel_[place].fd != fds_[i].fd) {
                 watched_[i].set->take_hidden_events();
-            } else if (watched_[i].kind == Kind::kPlainSet && watched_[i].set->has_managed()) {
+            } else if (watched_[i].kind == Kind::kPlainSet &&
+                       (watched_[i].set->has_managed() || (watched_[i].calls_out & 1) != 0 ||
+                        static_cast<uint16_t>(watched_[i].set->calls_out()) != watched_[i].calls_out)) {
                 changed_ = true;  // it was woken to be looked at anew
             } else if (fds_[i].revents == 0) {
                 fds_[i].revents = kernel_[place].revents;
@@ -293,7 +299,7 @@ private:
     static constexpr short kReadable = POLLIN | POLLRDNORM;
 
     void classify(int fd, Watched& watched) {
-        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false, false};
+        watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false, false, 0};
         if (fd < 0)
             return;
         if (Stream* const stream = find_stream(fd)) {
@@ -330,6 +336,7 @@ private:
         } else if (EpollSet* const set = find_set(fd)) {
             watched.set = set;
             watched.kind = set->enter_kernel() ? Kind::kPlainSet : Kind::kSet;
+            watched.calls_out = static_cast<uint16_t>(set->calls_out());
             ours_ = ours_ || watched.kind == Kind::kSet;
             ordinary_ = true;
         } else {
@@ -486,9 +493,14 @@ namespace {
         moved = state == State::kPending || state == State::kProposed || state == State::kFused;
     }
     const int result = moved ? 0 : wait(argument);
-    for (nfds_t i = 0; i < held; ++i)
-        if (scratch.watched[i].stream != nullptr)
-            scratch.watched[i].stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+    for (nfds_t i = 0; i < held; ++i) {
+        Stream* const stream = scratch.watched[i].stream;
+        if (stream == nullptr)
+            continue;
+        if (!moved && result >= 0 && (fds[i].events & POLLOUT) != 0)
+            stream->shared->no_room.store((fds[i].revents & POLLOUT) == 0 ? 1 : 0, std::memory_order_relaxed);
+        stream->kernel_readers.fetch_sub(1, std::memory_order_release);
+    }
     return result < 0 ? -errno : result;
 }
 

@@ -69,7 +69,7 @@ inline long door_send(int fd, const void* buffer, size_t size, int flags = 0) {
             if (!moved) {
                 result = ::send(fd, buffer, size, flags);
                 error = errno;
-                scope.count(result);
+                scope.count(result, size);
             }
         }
         if (!moved) {
