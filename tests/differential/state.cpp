@@ -125,11 +125,34 @@ Pending End::start(const std::string& what, const Body& body) const {
     return {*script_, actor_, title(what), number};
 }
 
+namespace {
+
+/// Where a thread is, as /proc has it: the call and the kernel's function, for a hang that nobody can look at.
+std::string where_is(pid_t tid) {
+    std::string text;
+    for (const char* const name : {"syscall", "wchan", "stack"}) {
+        char found[400] = {};
+        const int fd = ::open(format("/proc/self/task/%d/%s", tid, name).c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && syscall(SYS_read, fd, found, sizeof found - 1) > 0)
+            text += format(" %s %s", name, found);
+        if (fd >= 0)
+            syscall(SYS_close, fd);
+    }
+    for (char& c : text)
+        c = c == '\n' ? ' ' : c;
+    return text;
+}
+
+}  // namespace
+
 Outcome Pending::finish() {
     return script_->run(actor_, what_, [&](Outcome& outcome) {
         Task& task = *tasks[static_cast<size_t>(task_)];
         if (!await([&] { return task.done.load(); })) {
-            script_->line("!" + what_ + " did not return");
+            const std::string where = where_is(task.tid);
+            // Slow is not hung: the kernel may keep it waiting for a lock of its own.
+            const bool late = await([&] { return task.done.load(); }, 20'000);
+            script_->line("!" + what_ + (late ? " returned late," : " did not return,") + where);
             _exit(4);
         }
         pthread_join(task.thread, nullptr);
