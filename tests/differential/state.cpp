@@ -127,7 +127,8 @@ Pending End::start(const std::string& what, const Body& body) const {
 
 namespace {
 
-/// Where a thread is, as /proc has it: the call and the kernel's function, for a hang that nobody can look at.
+/// Where a thread is, as /proc has it: the call and the kernel's function, for a hang that nobody can look
+/// at.
 std::string where_is(pid_t tid) {
     std::string text;
     for (const char* const name : {"syscall", "wchan", "stack"}) {
