@@ -198,6 +198,7 @@ void EpollSet::forked() {
     inside_.store(0, std::memory_order_relaxed);
     kernel_sleepers_.store(0, std::memory_order_relaxed);
     calling_out_ = calling_uncounted_ = tells_edges_ = false;
+    calls_out_.store((calls_out_.load(std::memory_order_relaxed) + 1) & ~1U, std::memory_order_relaxed);
     early_sleepers_ = false;
     interests_.each([&](int number, Interest& interest) {
         interest.registered = false;

@@ -150,9 +150,14 @@ int EpollSet::wait_in_kernel(int set_fd, epoll_event* events, int capacity, int6
     // An entry that was claimed meanwhile has taken what it had to tell with it, before the kick could come.
     if (kept == 0 && (count > 0 || has_managed()))
         again = true;
-    // A relative that shares the set calls its own threads.
-    if (again && !called && !has_managed()) [[unlikely]]
+    // A relative that shares the set calls its own threads: for as long as that lasts, naps; and where there
+    // is no time left, whatever else the kernel has.
+    if (again && !called && !has_managed()) [[unlikely]] {
+        again = timeout != 0;
+        if (!again)
+            return without_kicks(events, sys::epoll_pwait(set_fd, events, capacity, 0, nullptr));
         sys::sleep_ns(1'000'000);
+    }
     return kept;
 }
 

@@ -221,6 +221,32 @@ void counted_sleepers() {
     }
 }
 
+/// A process that is forked while threads are being called out, and has no stream in the set.
+void forked_meanwhile() {
+    const int set = epoll_create1(0);
+    Pair pair;
+    pair.opt_in();
+    pair.connect_both();
+    REQUIRE(pair.talk());
+    add(set, pair.client, EPOLLIN);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        alarm(10);
+        pair.close_all();
+        // What lies in the set is the parent's call, which the child's wait does not take for its own.
+        pollfd ready{set, POLLIN, 0};
+        REQUIRE(poll(&ready, 1, 50) >= 0);
+        epoll_event event;
+        REQUIRE(epoll_wait(set, &event, 1, 50) == 0);
+        std::_Exit(0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid && status == 0);
+    epoll_event event;
+    pair.say();
+    REQUIRE(epoll_wait(set, &event, 1, 5000) == 1 && event.data.u64 == kMark);
+}
+
 /// A thread that waits with room for one event, in a set where others are still being called out.
 void room_for_one() {
     const Load load;
@@ -401,6 +427,7 @@ constexpr Scenario kScenarios[] = {
     {"once", once},
     {"sleepers", sleepers, 1, 5},
     {"counted_sleepers", counted_sleepers},
+    {"forked_meanwhile", forked_meanwhile},
     {"room_for_one", room_for_one, 1, 2},
     {"sleepers_on_entries", sleepers_on_entries},
     {"timed", timed},
