@@ -1,4 +1,5 @@
-// Getting threads out of the kernel's set that sleep there since before it had streams. See epoll_set.h.
+// Getting threads out of the kernel's set that sleep there since before it had streams. See epoll_set.h;
+// models/callout.pml checks it.
 #include <poll.h>
 
 #include "base/ready.h"
