@@ -214,9 +214,7 @@ KernelSend::~KernelSend() {
 
 void KernelSend::count(long result, size_t wanted) {
     // Relaxed: who fuses the stream has seen this thread leave (Exclusive), or is this thread.
-    const bool all = result >= 0 && static_cast<size_t>(result) == wanted;
-    stream_.shared->no_room.store(all ? 0 : 1, std::memory_order_relaxed);
-    if (!all)
+    if (result < 0 || static_cast<size_t>(result) < wanted)
         stream_.shared->full_count.fetch_add(1, std::memory_order_relaxed);
     if (result <= 0)
         return;

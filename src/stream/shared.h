@@ -51,8 +51,7 @@ struct alignas(64) SharedHalf {
     FamilyLock send_lock;
     std::atomic<Lane> out_lane;
     std::atomic<uint32_t> send_to_kernel;  ///< shut down, or the peer is gone: errors are the kernel's
-    std::atomic<uint32_t> full_count;      ///< how often a send found no room: re-arms EPOLLOUT edges
-    std::atomic<uint32_t> no_room;         ///< the last send, or poll for room, on the kernel lane found none
+    std::atomic<uint32_t> full_count;      ///< how often a send or poll found too little room, on either lane
     std::atomic<uint32_t> corked;          ///< TCP_CORK
     std::atomic<uint64_t> kernel_out;      ///< bytes sent over the kernel lane
     std::atomic<uint64_t> send_size;       ///< what SO_SNDBUF adds to the limit; 0: never set

@@ -2,10 +2,9 @@
 // models/callout.pml checks it.
 #include <poll.h>
 
+#include "base/clock.h"
 #include "base/ready.h"
 #include "base/real.h"
-#include "stream/sleep.h"
-#include "table/table.h"
 #include "wait/epoll_events.h"
 #include "wait/epoll_set.h"
 

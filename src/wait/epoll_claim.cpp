@@ -107,12 +107,12 @@ bool EpollSet::claim(Stream& stream, int fd) {
         interest.edge = interest.entered == kernel_waits_ ||
                         ((interest.events & EPOLLIN) != 0 && (ready_now(number, POLLIN) & POLLIN) != 0);
         interest.seen_in_kernel = received_by_kernel(number);
-        // Full now, or when it was last tried: room will be, or is, an edge that the kernel's set has not
-        // told of yet, since the peer may have read meanwhile. (Or it has: once too often is harmless, never
-        // is a program that waits for ever.) From here on each send that finds none counts (report_edge).
-        const bool full = (ready_now(number, POLLOUT) & POLLOUT) == 0 ||
-                          stream.shared->no_room.load(std::memory_order_relaxed) != 0;
-        interest.seen_full = stream.shared->full_count.load(std::memory_order_relaxed) - (full ? 1 : 0);
+        // Full now, or found so before: room will be, or is, an edge that the kernel's set has not told of
+        // yet, since the peer may have read meanwhile. (Or it has: once too often is harmless, never is a
+        // program that waits for ever.) From here on each send that finds none counts (report_edge).
+        const uint32_t found_full = stream.shared->full_count.load(std::memory_order_relaxed);
+        const bool full = found_full != 0 || (ready_now(number, POLLOUT) & POLLOUT) == 0;
+        interest.seen_full = found_full - (full ? 1 : 0);
         interest.seen_ended = 0;  // as it is with room
         change_managed(1);
         unregistered_ = true;

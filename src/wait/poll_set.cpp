@@ -497,8 +497,9 @@ namespace {
         Stream* const stream = scratch.watched[i].stream;
         if (stream == nullptr)
             continue;
-        if (!moved && result >= 0 && (fds[i].events & POLLOUT) != 0)
-            stream->shared->no_room.store((fds[i].revents & POLLOUT) == 0 ? 1 : 0, std::memory_order_relaxed);
+        constexpr short kRoom = POLLOUT | POLLWRNORM;
+        if (!moved && result >= 0 && (fds[i].events & kRoom) != 0 && (fds[i].revents & kRoom) == 0)
+            polled_without_room(*stream);
         stream->kernel_readers.fetch_sub(1, std::memory_order_release);
     }
     return result < 0 ? -errno : result;

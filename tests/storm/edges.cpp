@@ -34,17 +34,13 @@
 #include <thread>
 #include <vector>
 
+#include "mix.h"
+
 namespace {
 
 constexpr unsigned kConnections = 24;  ///< of one round, all at once
 constexpr size_t kMostPiece = 65536;
 constexpr int kStallSeconds = 20;
-
-uint64_t mix(uint64_t value) {
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9U;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebU;
-    return value ^ value >> 31;
-}
 
 class Dice {
 public:
@@ -314,7 +310,7 @@ private:
         if (end.manner == Manner::kOnce && !(more && threads_ == 1))
             rearm(end, EPOLLONESHOT);
         else if (end.manner == Manner::kLevel)
-            rearm_level(end);
+            rearm(end, 0);  // asked for only while it matters
         return more && end.manner != Manner::kLevel && (end.manner != Manner::kOnce || threads_ == 1);
     }
     void rearm(End& end, uint32_t flags) const {
@@ -325,15 +321,6 @@ private:
             event.events |= EPOLLOUT;
         event.data.u64 = place_of(end);
         end.readable = end.writable = false;  // what is there is told anew
-        require(epoll_ctl(set_, EPOLL_CTL_MOD, end.fd, &event) == 0, "epoll_ctl");
-    }
-    /// Level-triggered: what was found empty or full is told of when it is not; asked for only when it
-    /// matters.
-    void rearm_level(End& end) const {
-        const bool wants = !end.shut && knows(end);
-        end.readable = end.writable = false;
-        epoll_event event{(end.ended ? 0U : uint32_t{EPOLLIN}) | (wants ? uint32_t{EPOLLOUT} : 0U), {}};
-        event.data.u64 = place_of(end);
         require(epoll_ctl(set_, EPOLL_CTL_MOD, end.fd, &event) == 0, "epoll_ctl");
     }
     uint64_t place_of(const End& end) const {

@@ -37,6 +37,8 @@
 #include <thread>
 #include <vector>
 
+#include "mix.h"
+
 namespace {
 
 enum Move {
@@ -73,12 +75,6 @@ struct End {
 };
 
 const char* own_path;
-
-uint64_t mix(uint64_t value) {
-    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9U;
-    value = (value ^ value >> 27) * 0x94d049bb133111ebU;
-    return value ^ value >> 31;
-}
 
 class Dice {
 public:
