@@ -262,10 +262,13 @@ void ordinary_meanwhile() {
     epoll_event event;
     pollfd ready{set, POLLIN, 0};
     REQUIRE(epoll_wait(set, &event, 1, 20) == 0 && poll(&ready, 1, 20) == 0);
-    std::thread writer([&] {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-        REQUIRE(write(ends[1], "x", 1) == 1);
-    });
+    const auto write_soon = [&] {
+        return std::thread([&] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+            REQUIRE(write(ends[1], "x", 1) == 1);
+        });
+    };
+    std::thread writer = write_soon();
     REQUIRE(epoll_wait(set, &event, 1, 5000) == 1 && event.data.u64 == kMark);
     writer.join();
     // Level-triggered, and with room for one event only.
@@ -276,6 +279,14 @@ void ordinary_meanwhile() {
     char byte;
     REQUIRE(read(ends[0], &byte, 1) == 1);
     REQUIRE(epoll_wait(set, &event, 1, 20) == 0 && poll(&ready, 1, 20) == 0);
+    // What a poll has heard of, a wait is told of at once.
+    writer = write_soon();
+    REQUIRE(poll(&ready, 1, 5000) == 1);
+    writer.join();
+    const auto before = Clock::now();
+    REQUIRE(epoll_wait(set, &event, 1, 8000) == 1 && event.data.u64 == kMark);
+    REQUIRE(Clock::now() - before < std::chrono::seconds(4));
+    REQUIRE(read(ends[0], &byte, 1) == 1);
     pair.say();
     REQUIRE(epoll_wait(set, &event, 1, 5000) == 1 && event.data.u64 == 1);
 }
