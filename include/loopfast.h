@@ -47,7 +47,8 @@ enum loopfast_reason {
     LOOPFAST_REASON_NOT_TCP = 1,   /**< not a TCP socket, or not a connection of ours to judge */
     LOOPFAST_REASON_NOT_LOCAL = 2, /**< the peer is not an address of this host, or packets to it leave
                                         through another device than lo */
-    LOOPFAST_REASON_PEER_NOT_OPTED_IN = 3, /**< the other end did not opt in (or does not have loopfast) */
+    LOOPFAST_REASON_PEER_NOT_OPTED_IN = 3, /**< the other end did not opt in, does not have loopfast, or
+                                                has made no call yet in which it would answer */
     LOOPFAST_REASON_FILTER = 4,            /**< a packet filter would see the data */
     LOOPFAST_REASON_CAPTURE = 5,           /**< a packet capture would see the data */
     LOOPFAST_REASON_POLICY = 6,            /**< not opted in, or configured to stay on the kernel lane */

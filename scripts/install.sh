@@ -9,7 +9,7 @@ install_tree() {
     local prefix=${1:-/usr/local}
     case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac
     build_tree build "-DCMAKE_INSTALL_PREFIX=$prefix" -- loopfast loopfast_cli loopfast-winsock
-    cmake --install build >&2 || die "nothing was installed in $prefix; as root it can be, or give another PREFIX"
+    cmake --install build --strip >&2 || die "nothing was installed in $prefix; as root it can be, or give another PREFIX"
     renew_linker_cache
     say "loopfast is in $prefix; ./dev uninstall takes it out again"
 }

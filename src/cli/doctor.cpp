@@ -133,8 +133,7 @@ private:
             if (!scan.processes.empty())
                 good("process", fmt::format("{} has loopfast and has used it", scan.processes[0].program));
             else if (scan.unreadable != 0)
-                note("process", fmt::format("process {} may not be inspected by this user", *options_.pid),
-                     "Ask as its user, or as root.");
+                note("process", unreadable(*options_.pid).text, unreadable(*options_.pid).advice);
             else
                 note("process", fmt::format("process {} has no connection that ever opted in", *options_.pid),
                      "Start it with `loopfast run`, or opt sockets in (loopfast.h).");

@@ -10,6 +10,8 @@
 #include <fstream>
 #include <sstream>
 
+#include <fmt/format.h>
+
 namespace loopfast::cli {
 
 namespace {
@@ -49,6 +51,15 @@ std::optional<std::string> read_whole(const std::string& path) {
     if (!file.is_open() || file.bad())
         return std::nullopt;
     return text;
+}
+
+Unreadable unreadable(pid_t pid) {
+    if (geteuid() != 0)
+        return {fmt::format("process {} may not be inspected by this user", pid),
+                "Ask as its user, or as root."};
+    return {
+        fmt::format("process {} may not be inspected, not even by root", pid),
+        "CAP_SYS_PTRACE is missing here, or a security module is in the way: ask outside of the container."};
 }
 
 std::vector<ArenaMapping> arena_mappings(const std::string& maps) {

@@ -32,6 +32,13 @@ struct Scan {
 /// Looks at every process, or at one.
 Scan scan_processes(std::optional<pid_t> only);
 
+/// One that is not to be read, and what to do about it.
+struct Unreadable {
+    std::string text;
+    std::string advice;
+};
+Unreadable unreadable(pid_t pid);
+
 /// All of a file, unless it cannot be opened or a read fails: one of /proc does when its process ends
 /// meanwhile.
 std::optional<std::string> read_whole(const std::string& path);

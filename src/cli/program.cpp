@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 
 #include "cli/failure.h"
+#include "cli/processes.h"
 
 namespace loopfast::cli {
 
@@ -175,6 +176,15 @@ bool needs_library(const std::string& path, const std::string& prefix) {
     return false;
 }
 
+namespace {
+
+bool mentions(const std::string& path, const std::string& word) {
+    const auto content = read_whole(path);
+    return content && content->find(word) != std::string::npos;
+}
+
+}  // namespace
+
 std::string own_path() {
     std::error_code error;
     std::string path = std::filesystem::read_symlink("/proc/self/exe", error).string();
@@ -187,9 +197,14 @@ std::string find_library() {
     std::error_code ignored;
     if (const char* named = getenv("LOOPFAST_LIBRARY"); named != nullptr && *named != 0) {
         const auto path = std::filesystem::absolute(named, ignored);
-        if (access(path.c_str(), R_OK) == 0)
-            return path.string();
-        throw Failure(kFailed, fmt::format("LOOPFAST_LIBRARY={}: {}", named, strerror(errno)));
+        if (access(path.c_str(), R_OK) != 0)
+            throw Failure(kFailed, fmt::format("LOOPFAST_LIBRARY={}: {}", named, strerror(errno)));
+        // The loader takes any library, and the program would run without loopfast.
+        if (!mentions(path.string(), "loopfast_reason_name"))
+            throw Failure(
+                kFailed,
+                fmt::format("LOOPFAST_LIBRARY={}: expected libloopfast.so; this is another file", named));
+        return path.string();
     }
     const std::filesystem::path directory = std::filesystem::path(own_path()).parent_path();
     const std::vector<std::string> places = {"", "../lib", "../lib/" LOOPFAST_MULTIARCH, "../lib64"};

@@ -18,11 +18,12 @@ int status(const StatusOptions& options) {
     if (options.pid && scan.processes.empty()) {
         if (kill(*options.pid, 0) != 0 && errno == ESRCH)
             throw Failure(kFailed, fmt::format("there is no process {}", *options.pid));
-        throw Failure(kFailed,
-                      scan.unreadable > 0
-                          ? fmt::format("process {} may not be inspected by this user", *options.pid)
-                          : fmt::format("process {} does not have loopfast; start it with `loopfast run`",
-                                        *options.pid));
+        throw Failure(
+            kFailed,
+            scan.unreadable > 0
+                ? fmt::format("{}. {}", unreadable(*options.pid).text, unreadable(*options.pid).advice)
+                : fmt::format("process {} does not have loopfast; start it with `loopfast run`",
+                              *options.pid));
     }
     std::vector<ProcessStatus> processes;
     for (const LoopfastProcess& process : scan.processes)

@@ -62,7 +62,9 @@ std::string status_table(const std::vector<ProcessStatus>& processes) {
     for (const ProcessStatus& process : processes)
         for (const ConnectionStatus& c : process.connections)
             if (!c.objection.empty())
-                objections.insert(fmt::format("{}: {}\n", c.reason, c.objection));
+                objections.insert(c.objection.rfind(c.reason + ":", 0) == 0
+                                      ? c.objection + "\n"
+                                      : fmt::format("{}: {}\n", c.reason, c.objection));
     for (const std::string& line : objections)
         table += line;
     return table;

@@ -123,9 +123,11 @@ TEST_F(Programs, SetuidOfAnotherUser) {
 }
 
 TEST_F(Programs, TheLibraryCanBeNamed) {
-    const std::string path = write("libother.so", "");
+    const std::string path = write("libother.so", std::string("\0...loopfast_reason_name", 24));
     setenv("LOOPFAST_LIBRARY", path.c_str(), 1);
     EXPECT_EQ(find_library(), path);
+    setenv("LOOPFAST_LIBRARY", write("libm.so.6", "another library").c_str(), 1);
+    EXPECT_THROW(find_library(), Failure);
     setenv("LOOPFAST_LIBRARY", "/no/such/library.so", 1);
     EXPECT_THROW(find_library(), Failure);
     unsetenv("LOOPFAST_LIBRARY");

@@ -102,6 +102,18 @@ TEST(Status, TableAndJson) {
     EXPECT_EQ(json[1]["connections"][0]["reason"], nullptr);
 }
 
+TEST(Status, AnObjectionNamesItsKindOnce) {
+    std::vector<ProcessStatus> processes{
+        {.pid = 8, .program = "server", .note = {}, .connections = {{}, {}}}};
+    processes[0].connections[0].reason = "capture";
+    processes[0].connections[0].objection = "capture: packet socket 1 on lo, user 0";
+    processes[0].connections[1].reason = "filter";
+    processes[0].connections[1].objection = "nftables: a rule";
+    const std::string table = status_table(processes);
+    EXPECT_NE(table.find("\ncapture: packet socket 1 on lo, user 0\n"), std::string::npos) << table;
+    EXPECT_NE(table.find("\nfilter: nftables: a rule\n"), std::string::npos) << table;
+}
+
 TEST(Maps, OnlyTheArenaIsTaken) {
     const std::string maps =
         "55d0c8e00000-55d0c8e21000 rw-p 00000000 00:00 0                          [heap]\n"
