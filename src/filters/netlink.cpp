@@ -4,17 +4,32 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include <atomic>
+
 #include "base/syscall.h"
 
 namespace loopfast {
 
 namespace {
+
 constexpr size_t kBuffer = 64 * 1024;  // the kernel fills at most 32 KiB at once
-}
+
+/// For one socket at a time. A mapping for each would cost more than the questions: a look at everything has
+/// half a dozen of them, and to unmap one interrupts the process's other threads.
+alignas(4096) unsigned char standing_buffer[kBuffer];
+/// Acquire when it is taken pairs with release when it is given back: its contents. A second socket, in
+/// another thread, in a handler on top, or in the child of a fork in the middle of it, maps its own.
+std::atomic<bool> standing_taken{false};
+
+}  // namespace
 
 Netlink::Netlink(int protocol) : fd_(sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)) {
     if (fd_ < 0)
         return;
+    if (!standing_taken.exchange(true, std::memory_order_acquire)) {
+        buffer_ = standing_buffer;
+        return;
+    }
     void* const memory =
         sys::mmap(nullptr, kBuffer, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!sys::mmap_failed(memory)) {
@@ -28,7 +43,9 @@ Netlink::Netlink(int protocol) : fd_(sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLO
 Netlink::~Netlink() {
     if (fd_ >= 0)
         sys::close(fd_);
-    if (buffer_ != nullptr)
+    if (buffer_ == standing_buffer)
+        standing_taken.store(false, std::memory_order_release);
+    else if (buffer_ != nullptr)
         sys::munmap(buffer_, kBuffer);
 }
 

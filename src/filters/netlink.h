@@ -1,6 +1,6 @@
 // Netlink by hand: a message is put together in a small buffer, sent, and its answers are visited where they
-// arrived. No library, no allocation but the receive buffer's mapping; so it can run inside other people's
-// processes (base/syscall.h).
+// arrived. No library, and no allocation but a mapping where the standing receive buffer is in use; so it can
+// run inside other people's processes (base/syscall.h).
 #pragma once
 
 #include <linux/netlink.h>

@@ -3,8 +3,13 @@
 #include <linux/netfilter/xt_conntrack.h>
 #include <linux/netfilter/xt_state.h>
 #include <linux/netfilter/xt_tcpudp.h>
+#include <linux/rtnetlink.h>
 
+#include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -126,6 +131,51 @@ TEST(Attributes, StopsAtNonsense) {
     EXPECT_STREQ(list.find(7).text(), "");
     const uint16_t tiny[] = {2, 5};
     EXPECT_EQ(Attributes(reinterpret_cast<const unsigned char*>(tiny), sizeof tiny).find(5).data, nullptr);
+}
+
+/// The name of the device with this number, "" for none.
+std::string name_of(Netlink& netlink, int index) {
+    ifinfomsg body{};
+    body.ifi_index = index;
+    Request request(RTM_GETLINK, 0, &body, sizeof body);
+    std::string name;
+    netlink.ask(request, [&](const Answer& answer) {
+        name = answer.attributes<ifinfomsg>().find(IFLA_IFNAME).text();
+    });
+    return name;
+}
+
+long mappings() {
+    std::ifstream maps("/proc/self/maps");
+    return std::count(std::istreambuf_iterator<char>(maps), {}, '\n');
+}
+
+TEST(Netlink, OneAfterTheOtherNeedsNoMapping) {
+    for (int i = 0; i < 3; ++i) {
+        const long before = mappings();
+        Netlink netlink(NETLINK_ROUTE);
+        EXPECT_EQ(mappings(), before);
+        EXPECT_EQ(name_of(netlink, 1), "lo");
+    }
+}
+
+// What a thread or a handler asks while another is in the middle of its answers must not change them.
+TEST(Netlink, OneWithinTheAnswersOfAnother) {
+    Netlink outer(NETLINK_ROUTE);
+    ifinfomsg body{};
+    body.ifi_index = 1;
+    Request request(RTM_GETLINK, 0, &body, sizeof body);
+    int answers = 0;
+    const long result = outer.ask(request, [&](const Answer& answer) {
+        ++answers;
+        const std::string before(reinterpret_cast<const char*>(answer.body), answer.size);
+        Netlink inner(NETLINK_ROUTE);
+        EXPECT_EQ(name_of(inner, 1), "lo");
+        EXPECT_EQ(name_of(inner, 0x7ffffff), "");
+        EXPECT_EQ(std::string(reinterpret_cast<const char*>(answer.body), answer.size), before);
+    });
+    EXPECT_EQ(result, 0);
+    EXPECT_EQ(answers, 1);
 }
 
 }  // namespace
