@@ -340,6 +340,60 @@ Lookup name_of(const void* address, unsigned size, char* host, size_t host_size,
                                    service, static_cast<socklen_t>(service_size), flags));
 }
 
+namespace {
+
+constexpr size_t kEntryMemory = 4096;
+
+template <size_t kSize> void keep(char (&to)[kSize], const char* from) {
+    to[0] = '\0';
+    strncat(to, from, kSize - 1);
+}
+
+bool known(const char* name, char* const* aliases, int number, const char* protocol, Known& found) {
+    keep(found.name, name);
+    keep(found.protocol, protocol);
+    found.number = number;
+    for (found.alias_count = 0; found.alias_count < Known::kMostAliases && *aliases != nullptr; ++aliases)
+        keep(found.aliases[found.alias_count++], *aliases);
+    return true;
+}
+
+bool known(const servent* entry, Known& found) {
+    return entry != nullptr && known(entry->s_name, entry->s_aliases, entry->s_port, entry->s_proto, found);
+}
+bool known(const protoent* entry, Known& found) {
+    return entry != nullptr && known(entry->p_name, entry->p_aliases, entry->p_proto, "", found);
+}
+
+}  // namespace
+
+bool find_service(const char* name, const char* protocol, Known& found) {
+    servent entry;
+    servent* result = nullptr;
+    char memory[kEntryMemory];
+    return ::getservbyname_r(name, protocol, &entry, memory, sizeof memory, &result) == 0 &&
+           known(result, found);
+}
+bool find_service(int port, const char* protocol, Known& found) {
+    servent entry;
+    servent* result = nullptr;
+    char memory[kEntryMemory];
+    return ::getservbyport_r(port, protocol, &entry, memory, sizeof memory, &result) == 0 &&
+           known(result, found);
+}
+bool find_protocol(const char* name, Known& found) {
+    protoent entry;
+    protoent* result = nullptr;
+    char memory[kEntryMemory];
+    return ::getprotobyname_r(name, &entry, memory, sizeof memory, &result) == 0 && known(result, found);
+}
+bool find_protocol(int number, Known& found) {
+    protoent entry;
+    protoent* result = nullptr;
+    char memory[kEntryMemory];
+    return ::getprotobynumber_r(number, &entry, memory, sizeof memory, &result) == 0 && known(result, found);
+}
+
 bool parse(int family, const char* text, void* address) { return ::inet_pton(family, text, address) == 1; }
 bool parse_loosely(const char* text, void* address) {
     return ::inet_aton(text, static_cast<in_addr*>(address)) != 0;

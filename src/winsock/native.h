@@ -132,6 +132,20 @@ constexpr int kPassive = 1, kCanonical = 2, kNumericHost = 4, kV4Mapped = 8, kAl
 Lookup name_of(const void* address, unsigned size, char* host, size_t host_size, char* service,
                size_t service_size, bool numeric_host, bool name_required, bool numeric_service,
                bool datagram);
+/// An entry of the services or protocols.
+struct Known {
+    static constexpr unsigned kMostAliases = 16;
+    char name[64];
+    char aliases[kMostAliases][64];
+    unsigned alias_count;
+    char protocol[16];  ///< of a service
+    int number;         ///< of a service: its port, in network order
+};
+/// @return whether there is one. `protocol` may be null.
+bool find_service(const char* name, const char* protocol, Known& found);
+bool find_service(int port, const char* protocol, Known& found);
+bool find_protocol(const char* name, Known& found);
+bool find_protocol(int number, Known& found);
 bool parse(int family, const char* text, void* address);
 /// An IPv4 address of one to four parts, each decimal, octal or hexadecimal; blanks may follow.
 bool parse_loosely(const char* text, void* address);

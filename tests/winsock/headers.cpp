@@ -35,6 +35,11 @@ void signatures() {
     same<BOOL WINAPI(HANDLE, LPOVERLAPPED_ENTRY, ULONG, PULONG, DWORD, BOOL)>(GetQueuedCompletionStatusEx);
     same<int WSPAPI(WORD, LPWSPDATA, LPWSAPROTOCOL_INFOW, WSPUPCALLTABLE, LPWSPPROC_TABLE)>(WSPStartup);
     same<int WSPAPI(LPWSATHREADID, LPWSAUSERAPC, DWORD_PTR, LPINT)>(WPUQueueApc);
+    same<servent * WSAAPI(const char*, const char*)>(getservbyname);
+    same<servent * WSAAPI(int, const char*)>(getservbyport);
+    same<protoent * WSAAPI(int)>(getprotobynumber);
+    same<hostent * WSAAPI(const char*, int, int)>(gethostbyaddr);
+    same<int WSAAPI(LPINT, LPWSAPROTOCOL_INFOW, LPDWORD)>(WSAEnumProtocolsW);
     LPFN_ACCEPTEX accept_ex = AcceptEx;
     (void)accept_ex;
     const GUID ids[] = {WSAID_ACCEPTEX, WSAID_CONNECTEX, WSAID_DISCONNECTEX, WSAID_GETACCEPTEXSOCKADDRS};

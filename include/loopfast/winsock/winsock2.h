@@ -484,6 +484,7 @@ INT WSAAPI WSAStringToAddressW(LPWSTR AddressString, INT AddressFamily, LPWSAPRO
                                LPSOCKADDR lpAddress, LPINT lpAddressLength);
 #define WSAAddressToString LOOPFAST_WINSOCK_AW(WSAAddressToString)
 #define WSAStringToAddress LOOPFAST_WINSOCK_AW(WSAStringToAddress)
+#include "winservices.h"
 /** This host's name. @param namelen bytes. Errors: WSAEFAULT (no room). */
 int WSAAPI loopfast_winsock_gethostname(char *name, int namelen);
 #if defined(__cplusplus)
