@@ -103,10 +103,10 @@ bool EpollSet::claim(Stream& stream, int fd) {
         interest.managed = true;
         interest.disabled = fired;
         // An edge that the kernel's set has reported already is not reported again, but what lies unread
-        // may have come since.
+        // may have come since. Counted before that is looked at: what comes in between is news.
+        interest.seen_in_kernel = received_by_kernel(number);
         interest.edge = interest.entered == kernel_waits_ ||
                         ((interest.events & EPOLLIN) != 0 && (ready_now(number, POLLIN) & POLLIN) != 0);
-        interest.seen_in_kernel = received_by_kernel(number);
         // Full now, or found so before: room will be, or is, an edge that the kernel's set has not told of
         // yet, since the peer may have read meanwhile. (Or it has: once too often is harmless, never is a
         // program that waits for ever.) From here on each send that finds none counts (report_edge).

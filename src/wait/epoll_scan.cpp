@@ -71,25 +71,31 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
     return interest.edge || arrived || room_again || ended || late;
 }
 
-bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits) {
+bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t& bits) {
     // The end of our half is two pieces of news in the kernel, the call and its acknowledgement: one edge,
     // when both are there. Whoever sleeps is woken for what is taken here when this call returns (pass_on).
     if (interest.edge && half_shut(stream) && hidden_ >= 0) [[unlikely]]
         take_hidden_events_locked();
+    if (!has_edge(interest, stream, bits))
+        return false;
     // Before the look: what comes after it is news the next time. Harmless: only compared.
     const uint64_t position = stream.reader().seen_head();
     const uint32_t full = stream.shared->full_count.load(std::memory_order_relaxed);
     const uint32_t now_ended = end_of(interest, stream);
-    const bool in_ring = stream.in_in_ring();
+    uint64_t in_kernel = interest.seen_in_kernel;
     const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
-    if (!has_edge(interest, stream, bits))
+    if (!stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        in_kernel = received_by_kernel(fd);
+    else if (by_kernel > in_kernel) [[unlikely]]
+        in_kernel = by_kernel;
+    // The caller's look was made before: what came in between would be taken for told here, though not in
+    // `bits`. Bytes were told of as room to who asked for both, and never as bytes.
+    bits = ready_bits(fd, interest, stream);
+    if (bits == 0 || (some_left_ && stream.state() == State::kKernel)) [[unlikely]]
         return false;
     interest.edge = interest.edge_due = false;
     interest.seen_position = position;
-    if (!in_ring || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
-        interest.seen_in_kernel = received_by_kernel(fd);
-    else if (by_kernel > interest.seen_in_kernel) [[unlikely]]
-        interest.seen_in_kernel = by_kernel;
+    interest.seen_in_kernel = in_kernel;
     interest.seen_ended = now_ended;
     if ((bits & EPOLLOUT) != 0)
         interest.seen_full = full;
@@ -134,7 +140,7 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again) {
             continue;
         if (again && interest.told == round_)
             continue;
-        const uint32_t bits = ready_bits(fd, interest, stream);
+        uint32_t bits = ready_bits(fd, interest, stream);
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
         // Of a few streams also where nothing is there yet: the bytes then come while the head does.

@@ -106,7 +106,7 @@ private:
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     static void polled(const Interest& interest, Stream& stream, uint32_t bits);
-    bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t bits);
+    bool report_edge(int fd, Interest& interest, Stream& stream, uint32_t& bits);
     int take_ordinary(int set_fd, epoll_event* events, int capacity, const sigset_t* mask = nullptr);
     bool look_is_due();
     int take_ordinary_first(int set_fd, epoll_event* events, int capacity, const sigset_t* mask);

@@ -1,0 +1,134 @@
+// A byte that comes at each instruction of a look at an edge-triggered set that asks for bytes and for room.
+// There is room all the time; so a look that found no bytes yet, but took the position of those that came a
+// moment later for told, told of room, and of the bytes never. A child is stepped through its epoll_wait, and
+// at each instruction the same call is made once more with a handler there that sends the byte from the other
+// end.
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "connection.h"
+
+namespace {
+
+Connection connection;
+
+/// What both look at.
+struct Shared {
+    std::atomic<bool> inside;  ///< the call is under way
+    std::atomic<bool> sent;
+    std::atomic<bool> lost;
+};
+Shared* shared;
+
+// ---- the child
+
+/// A place at which the parent takes over: a stop of the debugger's.
+void mark() {
+#if defined(__x86_64__)
+    asm volatile("int3");
+#else
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGTRAP);
+#endif
+}
+
+uint32_t look(int set) {
+    epoll_event event{};
+    return epoll_wait(set, &event, 1, 0) == 1 ? event.events : 0;
+}
+
+[[noreturn]] void run_child() {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    connection = connect_to_itself();
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        if (send(connection.peer, "x", 1, MSG_DONTWAIT) == 1)
+            shared->sent.store(true);
+    };
+    sigaction(SIGUSR1, &action, nullptr);
+    const int set = epoll_create1(0);
+    epoll_event wanted{EPOLLIN | EPOLLOUT | EPOLLET, {}};
+    epoll_ctl(set, EPOLL_CTL_ADD, connection.ours, &wanted);
+    if (ptrace(PTRACE_TRACEME) != 0)
+        _exit(77);
+    for (;;) {
+        while (look(set) != 0) {
+        }
+        shared->sent.store(false);
+        mark();
+        shared->inside.store(true);
+        uint32_t told = look(set);
+        shared->inside.store(false);
+        for (int i = 0; i < 3; ++i)
+            told |= look(set);
+        if (shared->sent.load() && (told & EPOLLIN) == 0)
+            shared->lost.store(true);
+        char bytes[2];
+        while (recv(connection.ours, bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+        }
+    }
+}
+
+// ---- the parent
+
+pid_t child = -1;
+
+void to_stop(int signal) {
+    int status = 0;
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) {
+        std::fprintf(stderr, "edge_moments_test: the child ended: %#x\n", static_cast<unsigned>(status));
+        _exit(WIFEXITED(status) && WEXITSTATUS(status) == 77 ? 77 : 1);
+    }
+    if (WSTOPSIG(status) != signal)
+        fail("another signal");
+}
+
+constexpr int kMost = 30'000;
+
+}  // namespace
+
+/// edge_moments_test [STRIDE]: each of the first instructions, and of the others only every so many.
+int main(int argc, char** argv) {
+    const int stride = argc > 1 ? std::atoi(argv[1]) : 1;
+    shared = static_cast<Shared*>(
+        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    child = fork();
+    if (child == 0)
+        run_child();
+    to_stop(SIGTRAP);
+    for (int i = 0; i < 5; ++i) {  // what is done once is done
+        ptrace(PTRACE_CONT, child, 0, 0);
+        to_stop(SIGTRAP);
+    }
+    constexpr int kEach = 700;  ///< the scan is among these
+    int moments = 0;
+    int lost = 0;
+    for (int at = 1, steps = 0; at < kMost; at += at < kEach ? 1 : stride) {
+        bool begun = false;
+        for (steps = 0; steps < at && !(begun && !shared->inside.load()); ++steps) {
+            ptrace(PTRACE_SINGLESTEP, child, 0, 0);
+            to_stop(SIGTRAP);
+            begun = begun || shared->inside.load();
+        }
+        if (steps < at)
+            break;  // the call is over by then
+        ptrace(PTRACE_CONT, child, 0, SIGUSR1);
+        to_stop(SIGTRAP);
+        ++moments;
+        if (shared->lost.exchange(false)) {
+            std::fprintf(stderr, "a byte that comes at instruction %d is never told of\n", at);
+            ++lost;
+        }
+    }
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    std::printf("a byte at %d moments of epoll_wait, %d lost\n", moments, lost);
+    return lost == 0 && moments >= 5 ? 0 : 1;
+}
