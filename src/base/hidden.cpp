@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
+
+#include <algorithm>
 
 #include "base/lock.h"
 #include "base/syscall.h"
@@ -18,6 +21,7 @@ constexpr int kHighestBase = 65536;
 constexpr int kRoom = 65536;     // as many hidden descriptors as we ask room for
 constexpr int kInsideShare = 4;  // without room above the limit: at most a quarter of the numbers below it
 constexpr int kWords = (kHighestBase + kRoom) / 64;
+constexpr rlim_t kNoFewer = 64;  // who allows itself fewer than these wants no descriptors, ours included
 
 std::atomic<uint64_t> hidden_bits[kWords];  // one bit per number; private to the process, copied by fork
 FamilyLock setup;
@@ -72,6 +76,23 @@ void prepare() {
         }
     }
     ready = true;
+}
+
+bool has_capability(int capability) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+    return sys::call(SYS_capget, sys::word(&header), sys::word(sets)) == 0 &&
+           (sets[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
+}
+
+/// Raising a hard limit is the kernel's to judge, against the one that the program knows. Where ours is above
+/// what is asked for, it is asked about one more than ours; the caller sets what is to hold. @return 0 or
+/// -errno.
+int judge_raising(rlim_t hard) {
+    const rlimit judged{visible.rlim_cur, std::max(hard, actual.rlim_max + 1)};
+    const int result = prlimit_nofile(&judged, nullptr);
+    // One more may be beyond what the system allows anybody, which is EPERM as well.
+    return result < 0 && hard <= actual.rlim_max && has_capability(CAP_SYS_RESOURCE) ? 0 : result;
 }
 
 std::atomic<uint64_t>& word_of(int fd) { return hidden_bits[fd / 64]; }
@@ -158,11 +179,7 @@ int set_visible_limit(const rlimit& limit) {
     if (wanted.rlim_max < actual.rlim_max)
         wanted.rlim_max = actual.rlim_max;
     if (limit.rlim_max > visible.rlim_max) {
-        // Raising a hard limit is the kernel's to judge, against the one that the program knows.
-        rlimit judged{visible.rlim_cur, limit.rlim_max};
-        if (judged.rlim_max < actual.rlim_cur)
-            judged.rlim_max = actual.rlim_max;
-        const int result = prlimit_nofile(&judged, nullptr);
+        const int result = judge_raising(limit.rlim_max);
         if (result < 0)
             return result;
     }
@@ -172,6 +189,23 @@ int set_visible_limit(const rlimit& limit) {
     visible = limit;
     actual = wanted;
     return restore_limit();
+}
+
+void keep_room_above(const rlimit& limit) {
+    Hold hold(setup);
+    rlimit now;
+    if (raised || limit.rlim_cur < kNoFewer || limit.rlim_cur > limit.rlim_max ||
+        prlimit_nofile(nullptr, &now) < 0)
+        return;
+    const rlim_t base = std::min(limit.rlim_cur, static_cast<rlim_t>(kHighestBase));
+    if (limit.rlim_max >= now.rlim_max || limit.rlim_max >= base + kRoom || now.rlim_max <= base)
+        return;  // nothing is taken away, or enough is left, or there is nothing above it anyway
+    visible = now;
+    actual = rlimit{std::min(base + kRoom, now.rlim_max), now.rlim_max};
+    lowest = static_cast<int>(base);
+    highest = static_cast<int>(actual.rlim_cur);
+    raised = true;
+    ready = true;
 }
 
 void limit_changed() {

@@ -49,6 +49,9 @@ int next_hidden(int from);
 bool visible_limit(rlimit& limit);
 /// The program sets its own limit: keep ours above it. @return 0 or -errno.
 int set_visible_limit(const rlimit& limit);
+/// The program, which has opted in, is about to set this limit. Where that would take away the numbers above
+/// the soft limit for good, the hard limit stays where it is from here on, and visible_limit() says yes.
+void keep_room_above(const rlimit& limit);
 /// The program has changed a limit that is its own to change (visible_limit said no): numbers that it no
 /// longer allows cannot be had any more.
 void limit_changed();

@@ -4,6 +4,7 @@
 
 #include "base/hidden.h"
 #include "base/ready.h"
+#include "policy/policy.h"
 #include "posix/posix.h"
 
 namespace loopfast {
@@ -16,10 +17,16 @@ bool is_given(const void* pointer) {
     return unpromised != nullptr;
 }
 
-/// Without any descriptors the kernel says no more what one is ready for.
+/// Without any descriptors the kernel says no more what one is ready for. And a server that lowers its hard
+/// limit to the connections that it wants (memcached) shall have all of these, so ours need numbers above
+/// them.
 void before_limit(const rlimit* limit) {
-    if (had_streams() && is_given(limit) && readable(limit, sizeof *limit) && limit->rlim_cur == 0)
+    if (!is_given(limit) || !readable(limit, sizeof *limit))
+        return;
+    if (had_streams() && limit->rlim_cur == 0)
         prepare_ready_set();
+    if ((any_opted_in() || had_streams()) && !setups_forbidden())
+        keep_room_above(*limit);
 }
 }  // namespace
 

@@ -148,7 +148,7 @@ TEST(Hidden, AHugeLimitDoesNotMakeHugeNumbers) {
 }
 
 TEST(Hidden, AProgramThatLowersItsLimitLater) {
-    // memcached does, to what it was told of connections; our numbers above are not to be had any more.
+    // Before it opted in, or by a call that we did not see; our numbers above are not to be had any more.
     with_limits(4096, 4096, false, [] {
         const int before = hide(open("/dev/null", O_RDWR));
         EXPECT_GE(before, 3072);
@@ -161,6 +161,58 @@ TEST(Hidden, AProgramThatLowersItsLimitLater) {
         EXPECT_TRUE(is_hidden(before));
         close_hidden(before);
         close_hidden(after);
+    });
+}
+
+/// memcached allows itself exactly as many as it was told of connections, and wants to use the last one too.
+TEST(Hidden, AProgramThatLowersItsHardLimitCanUseAllThatItLeavesItself) {
+    with_limits(4096, 8192, false, [] {
+        keep_room_above({1024, 1024});
+        ASSERT_EQ(set_visible_limit({1024, 1024}), 0);
+        const int fd = hide(open("/dev/null", O_RDWR));
+        EXPECT_GE(fd, 1024);
+        rlimit seen{};
+        EXPECT_TRUE(visible_limit(seen));
+        EXPECT_EQ(seen.rlim_cur, 1024U);
+        EXPECT_EQ(seen.rlim_max, 1024U);
+        int last = open("/dev/null", O_RDWR);
+        for (int next = last; next >= 0; next = dup(next))
+            last = next;
+        EXPECT_EQ(last, 1023);
+        EXPECT_EQ(errno, EMFILE);
+        EXPECT_EQ(set_visible_limit({512, 512}), 0);
+        EXPECT_EQ(set_visible_limit({512, 1024}), -EPERM) << "what the program gave up it cannot have back";
+        EXPECT_EQ(kernel_limit().rlim_cur, 512U);
+        lower_limit_for_exec();
+        EXPECT_EQ(kernel_limit().rlim_max, 512U) << "nor can what it executes";
+    });
+}
+
+TEST(Hidden, ThePrivilegedMayRaiseAHardLimitThatTheyLowered) {
+    with_limits(4096, 8192, true, [] {
+        const rlimit raised{4096, 8193};
+        const rlimit back{4096, 8192};
+        if (setrlimit(RLIMIT_NOFILE, &raised) != 0)
+            _exit(77);
+        ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &back), 0);
+        keep_room_above({1024, 1024});
+        ASSERT_EQ(set_visible_limit({1024, 1024}), 0);
+        EXPECT_EQ(set_visible_limit({1024, 2048}), 0);
+        EXPECT_EQ(kernel_limit().rlim_cur, 1024U);
+        EXPECT_EQ(kernel_limit().rlim_max, 8192U) << "as it was before it was asked about";
+    });
+}
+
+TEST(Hidden, RoomIsKeptOnlyWhereItWouldBeLost) {
+    with_limits(256, 8192, false, [] {
+        rlimit seen{};
+        keep_room_above({128, 8192});  // the hard limit stays
+        EXPECT_FALSE(visible_limit(seen));
+        keep_room_above({0, 0});  // no descriptors at all
+        EXPECT_FALSE(visible_limit(seen));
+        keep_room_above({1024, 512});  // which the kernel refuses
+        EXPECT_FALSE(visible_limit(seen));
+        EXPECT_EQ(kernel_limit().rlim_max, 8192U);
     });
 }
 

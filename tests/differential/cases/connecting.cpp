@@ -2,8 +2,10 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 
 #include "cases.h"
@@ -52,6 +54,43 @@ CASE_THAT(accept_does_not_inherit_nonblocking, kBare) {
                     [&] { return ::accept(p.listener.fd(), nullptr, nullptr); });
     p.listener.call("accept4 with odd flags",
                     [&] { return ::accept4(p.listener.fd(), nullptr, nullptr, 12345); });
+}
+
+CASE_THAT(all_numbers_of_a_lowered_hard_limit, kBare) {
+    // As servers do that allow themselves as many as they were told of connections, and wait for the last
+    // one.
+    constexpr rlim_t kLimit = 300;
+    prepare(p);
+    p.client.call("lowers its hard limit", [] {
+        const rlimit limit{kLimit, kLimit};
+        return ::setrlimit(RLIMIT_NOFILE, &limit);
+    });
+    p.connect();
+    p.accept();
+    p.take_sides();
+    for (int i = 0; i < 10; ++i)
+        talk(p);
+    p.client.call("numbers that it cannot have", [&]() -> long {
+        std::array<bool, kLimit> own{};
+        for (int fd = 0; fd < static_cast<int>(kLimit); ++fd)
+            own[fd] = ::fcntl(fd, F_GETFD) < 0;
+        long missing = 0;
+        while (::dup(p.client.fd()) >= 0) {
+        }
+        for (int fd = 0; fd < static_cast<int>(kLimit); ++fd) {
+            missing += ::fcntl(fd, F_GETFD) < 0 ? 1 : 0;
+            if (own[fd])
+                ::close(fd);
+        }
+        return missing;
+    });
+    p.client.call("may raise it again", [] {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_max += 100;
+        return ::setrlimit(RLIMIT_NOFILE, &limit);
+    });
+    talk(p);
 }
 
 CASE_THAT(accept_tells_the_peer, kBare) {
