@@ -8,6 +8,7 @@
 #include "base/ready.h"
 #include "link/identity.h"
 #include "link/link.h"
+#include "stream/counters.h"
 #include "stream/setup.h"
 
 namespace loopfast {
@@ -39,15 +40,22 @@ bool same_owner(const Stream& stream, int fd, int link, SocketFacts& facts, Cred
 }
 
 /// The second look: the same socket as at the first one, with its sign given meanwhile, and the peer that is
-/// on the link was there all the time, so that nobody else can have had its name.
-Met has_signed(const Stream& stream, int link) {
+/// on the link was there all the time, so that nobody else can have had its name. And it has sent what came
+/// here, no less and no more: where addresses are translated, a socket that mirrors ours need not be the one
+/// at the other end.
+Met has_signed(const Stream& stream, int fd, int link) {
     const SharedHalf& shared = *stream.shared;
     SocketFacts facts{};
-    if (!look_up_socket(shared.remote, shared.local, facts) || facts.cookie != stream.peer_cookie)
+    KernelCounts before;
+    if (!kernel_counts(fd, before) || !look_up_socket(shared.remote, shared.local, facts) ||
+        facts.cookie != stream.peer_cookie)
         return Met::kStranger;
     if (!facts.established)
         return Met::kEnding;
-    return is_sign(stream.peer_sign, facts.sign) && !hung_up(link) ? Met::kProven : Met::kStranger;
+    return is_sign(stream.peer_sign, facts.sign) && !hung_up(link) &&
+                   peers_count_agrees(stream, fd, before, facts)
+               ? Met::kProven
+               : Met::kStranger;
 }
 
 /// Something was said, or will never be.
@@ -95,8 +103,8 @@ Met turned_away(Stream& stream, Met how) {
     return how;
 }
 
-Met seen_to_sign(Stream& stream, int link) {
-    const Met how = has_signed(stream, link);
+Met seen_to_sign(Stream& stream, int fd, int link) {
+    const Met how = has_signed(stream, fd, link);
     if (how != Met::kProven)
         return turned_away(stream, how);
     stream.stage = Stage::kProven;
@@ -143,7 +151,7 @@ Met meet_connector(Stream& stream, int fd) {
     }
     if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd))
         return turned_away(stream, Met::kStranger);
-    return seen_to_sign(stream, link);
+    return seen_to_sign(stream, fd, link);
 }
 
 namespace {
@@ -193,7 +201,7 @@ Met meet_acceptor(Stream& stream, int fd) {
         return answer(stream, fd, link);
     if (hung_up(link))
         return turned_away(stream, Met::kGone);
-    return seen_to_sign(stream, link);
+    return seen_to_sign(stream, fd, link);
 }
 
 bool show_sign(Stream& stream, int fd) {
