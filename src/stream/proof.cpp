@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include "base/apart.h"
 #include "base/hidden.h"
 #include "base/log.h"
 #include "base/ready.h"
@@ -71,6 +72,10 @@ void met(Stream& stream, const SocketFacts& facts, const Credentials& credential
 
 /// Connector: takes the connection that comes from the answer's name, and sends all others away.
 bool take_answer(Stream& stream) {
+    if (apart_is_full()) {
+        stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
+        return false;
+    }
     for (int i = 0; i < kMostStrangers; ++i) {
         const int link = take_offer_connection(stream.offer);
         if (link == -2)  // the reason, should nothing better come
@@ -84,7 +89,7 @@ bool take_answer(Stream& stream) {
             return true;
         }
         LOOPFAST_LOG("slot %u: a stranger on the offer", stream.slot);
-        close_hidden(link);
+        close_link(link, true);
     }
     return false;
 }
@@ -231,7 +236,7 @@ void end_meeting(Stream& stream) {
     // In this order: the name that the link or the offer holds is held while the sign can be seen.
     hide_sign(stream);
     stream.stage = Stage::kNobody;
-    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+    close_link(stream.pending_link.exchange(-1, std::memory_order_relaxed), true);
 }
 
 void forget_link_of_parent(Stream& stream) {
