@@ -67,6 +67,10 @@ enum class Way : uint32_t {
 /// Where what is sent from one end to the other goes.
 Way way_between(const Ends& ends);
 
+/// Whether address translation leads this connection from or to another address than its sockets show.
+/// `service` and `port` are the accepting end's address as this end's socket shows it.
+bool is_translated(int fd, uint16_t family, const unsigned char* service, uint16_t port);
+
 /// A filter of the socket's own, which the program or who gave it the socket has attached.
 bool has_socket_filter(int fd);
 

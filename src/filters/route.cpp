@@ -1,15 +1,36 @@
 // The way that packets take between two addresses of this host. It leads through lo, unless rules of policy
 // routing send them out through another device and back, through whoever stands there: whose filters and
-// captures nothing here knows.
+// captures nothing here knows. And it leads to the socket with these addresses, unless they are translated:
+// then that is another connection's.
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/syscall.h"
 #include "filters/inspect.h"
 #include "filters/netlink.h"
 
 namespace loopfast {
+
+namespace {
+constexpr int kOriginalDestination = 80;  // SO_ORIGINAL_DST, and IPv6's of the same number
+}
+
+bool is_translated(int fd, uint16_t family, const unsigned char* service, uint16_t port) {
+    // Connection tracking tells everybody where the connector of a connection of his meant to go. Where there
+    // is none, or it does not know the connection, nothing is translated.
+    if (family == AF_INET) {
+        sockaddr_in meant{};
+        socklen_t size = sizeof meant;
+        return sys::getsockopt(fd, SOL_IP, kOriginalDestination, &meant, &size) == 0 &&
+               (meant.sin_port != port || memcmp(&meant.sin_addr, service, 4) != 0);
+    }
+    sockaddr_in6 meant{};
+    socklen_t size = sizeof meant;
+    return sys::getsockopt(fd, SOL_IPV6, kOriginalDestination, &meant, &size) == 0 &&
+           (meant.sin6_port != port || memcmp(&meant.sin6_addr, service, 16) != 0);
+}
 
 Way way_between(const Ends& ends) {
     constexpr uint32_t kLo = 1;

@@ -33,8 +33,8 @@ public:
     void publish(const State& state);
     /// The guard is awake.
     void beat();
-    /// Readable when somebody asks for the page; then answer().
-    int listener() const { return listener_; }
+    /// Readable when somebody asks for the page; then answer(). -1: not to be asked now.
+    int listener() const;
     void answer();
     /// What is not as it should be, or empty.
     const std::string& warning() const { return warning_; }

@@ -5,7 +5,9 @@
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/syscall.h"
@@ -20,6 +22,8 @@ namespace loopfast {
 namespace {
 
 constexpr uint32_t kOverflowUid = 65534;
+/// TCP_ESTABLISHED; the header that has it and the one with the whole of tcp_info do not go together.
+constexpr uint8_t kEstablished = 1;
 
 struct Request {
     nlmsghdr header;
@@ -48,6 +52,16 @@ int sign_in(const Attributes& attributes) {
            (options.recverr_rfc4884 != 0 ? kSignErrors : 0);
 }
 
+void put_counts(const Attribute& info, uint32_t unacknowledged, SocketFacts& facts) {
+    facts.counted =
+        info.size >= offsetof(tcp_info, tcpi_bytes_received) + sizeof(tcp_info::tcpi_bytes_received);
+    if (!facts.counted)
+        return;
+    memcpy(&facts.acknowledged, info.data + offsetof(tcp_info, tcpi_bytes_acked), sizeof facts.acknowledged);
+    memcpy(&facts.received, info.data + offsetof(tcp_info, tcpi_bytes_received), sizeof facts.received);
+    facts.unacknowledged = unacknowledged;
+}
+
 bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped, SocketFacts& facts) {
     Request request{};
     request.header.nlmsg_len = sizeof request;
@@ -57,6 +71,7 @@ bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped
     request.body.sdiag_family =
         static_cast<unsigned char>(mapped ? AF_INET6 : static_cast<int>(local.family));
     request.body.sdiag_protocol = IPPROTO_TCP;
+    request.body.idiag_ext = 1 << (INET_DIAG_INFO - 1);
     request.body.idiag_states = ~0U;
     request.body.id.idiag_sport = local.port;
     request.body.id.idiag_dport = remote.port;
@@ -84,13 +99,14 @@ bool ask(int netlink, const Endpoint& local, const Endpoint& remote, bool mapped
         return false;
     facts.uid = found.idiag_uid;
     facts.cookie = static_cast<uint64_t>(found.id.idiag_cookie[1]) << 32 | found.id.idiag_cookie[0];
-    facts.established = found.idiag_state == TCP_ESTABLISHED;
+    facts.established = found.idiag_state == kEstablished;
     const size_t before = NLMSG_LENGTH(sizeof found);
     const size_t end =
         header.nlmsg_len < static_cast<size_t>(size) ? header.nlmsg_len : static_cast<size_t>(size);
     const Attributes attributes(answer + before, end > before ? end - before : 0);
     facts.cgroup = attributes.find(INET_DIAG_CGROUP_ID).as<uint64_t>();
     facts.sign = sign_in(attributes);
+    put_counts(attributes.find(INET_DIAG_INFO), found.idiag_wqueue, facts);
     return true;
 }
 

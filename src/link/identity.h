@@ -14,8 +14,12 @@ struct SocketFacts {
     uint32_t uid;
     uint64_t cookie;  ///< the kernel's name for this very socket, never used again
     bool established;
-    uint64_t cgroup;  ///< the control group it was made in; 0 where the kernel does not say
-    int sign;         ///< its sign, see possession.h; kNoSign where the kernel does not show it
+    uint64_t cgroup;        ///< the control group it was made in; 0 where the kernel does not say
+    int sign;               ///< its sign, see possession.h; kNoSign where the kernel does not show it
+    bool counted;           ///< what follows is told
+    uint64_t acknowledged;  ///< bytes it sent that have arrived; a connector's SYN is one more
+    uint64_t unacknowledged;
+    uint64_t received;
 };
 
 /// Looks the socket with this local and remote address up in this process's network namespace, through

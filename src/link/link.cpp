@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "base/apart.h"
 #include "base/hidden.h"
 #include "base/ready.h"
 #include "base/syscall.h"
@@ -21,6 +21,21 @@ constexpr int kBacklog = 8;
 /// What a filter, a sandbox or a security module says.
 bool not_allowed(int result) {
     return result == -EPERM || result == -EACCES || result == -EAFNOSUPPORT || result == -ENOSYS;
+}
+
+/// The most that the kernel lets one message have.
+constexpr size_t kMostDescriptors = 253;
+
+/// Looks at what waits, and leaves it there. `safe`: no descriptor comes with these bytes, so that they may
+/// be thrown away.
+long look_at(int link, void* bytes, size_t size, bool& safe) {
+    iovec part{bytes, size};
+    msghdr envelope{};
+    envelope.msg_iov = &part;
+    envelope.msg_iovlen = 1;
+    const long seen = sys::recvmsg(link, &envelope, MSG_DONTWAIT | MSG_PEEK);
+    safe = seen < 0 || (envelope.msg_flags & MSG_CTRUNC) == 0;
+    return seen;
 }
 
 int make_socket() { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
@@ -75,6 +90,42 @@ Found find_offer(const Tuple& tuple, int& link) {
     return link < 0 ? Found::kNoRoom : Found::kYes;
 }
 
+void close_offer(int listener) {
+    if (listener < 0)
+        return;
+    // Nobody comes any more; then those who are there.
+    sys::shutdown(listener, SHUT_RDWR);
+    for (int i = 0; i <= 2 * kBacklog; ++i) {
+        const int fd = sys::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd == -EINTR || fd == -ECONNABORTED)
+            continue;
+        if (fd == -EINVAL || fd == -EAGAIN) {
+            close_hidden(listener);
+            return;
+        }
+        if (fd < 0)
+            break;
+        close_link(fd, true);
+    }
+    close_apart(listener);
+}
+
+void close_link(int link, bool last_word) {
+    if (link < 0)
+        return;
+    if (last_word)
+        sys::shutdown(link, SHUT_RD);
+    unsigned char notes[512];
+    bool safe;
+    const long seen = look_at(link, notes, sizeof notes, safe);
+    if (!safe || seen == sizeof notes)
+        close_apart(link);
+    else if (is_hidden(link))
+        close_hidden(link);
+    else
+        sys::close(link);
+}
+
 bool comes_from_answerer(int link, const Tuple& tuple) {
     sockaddr_un expected;
     sockaddr_un found;
@@ -104,21 +155,30 @@ bool send_message(int link, const Message& message, int descriptor) {
 
 Received receive_message(int link, Kind kind, Message& message, int& descriptor) {
     descriptor = -1;
+    bool safe;
+    long size = look_at(link, &message, sizeof message, safe);
+    if (size == -EAGAIN || size == -EINTR)
+        return Received::kNothing;
+    // A message has at least one byte. A link that was closed with our message unread is reset.
+    if ((size == 0 && safe) || size == -ECONNRESET)
+        return Received::kGone;
+    // What is not as it must be stays where it is: the link will be closed.
+    if (size != sizeof message || safe != (kind != kProposal) || message.magic != kMessageMagic ||
+        message.version != kLinkVersion || message.kind != kind || message.segment_version != kSegmentVersion)
+        return Received::kBad;
+    if (safe)
+        return sys::recv(link, &message, sizeof message, MSG_DONTWAIT) == sizeof message ? Received::kMessage
+                                                                                         : Received::kBad;
     iovec part{&message, sizeof message};
-    // Room for a few descriptors, so that a peer that sends more than one does not make the kernel hide the
-    // fact; all of them are closed.
-    alignas(cmsghdr) unsigned char control[CMSG_SPACE(8 * sizeof(int))] = {};
+    // Room for all that may come: the kernel would let go of the rest here and now.
+    alignas(cmsghdr) unsigned char control[CMSG_SPACE(kMostDescriptors * sizeof(int))] = {};
     msghdr envelope{};
     envelope.msg_iov = &part;
     envelope.msg_iovlen = 1;
     envelope.msg_control = control;
     envelope.msg_controllen = sizeof control;
-    const long size = sys::recvmsg(link, &envelope, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (size == -EAGAIN || size == -EINTR)
-        return Received::kNothing;
-    if (size == 0)  // a message has at least one byte
-        return Received::kGone;
-    int count = 0;
+    size = sys::recvmsg(link, &envelope, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    size_t count = 0;
     for (cmsghdr* header = size >= 0 ? CMSG_FIRSTHDR(&envelope) : nullptr; header != nullptr;
          header = CMSG_NXTHDR(&envelope, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
@@ -130,15 +190,12 @@ Received receive_message(int link, Kind kind, Message& message, int& descriptor)
             if (count++ == 0)
                 descriptor = fd;
             else
-                sys::close(fd);
+                close_apart(fd);
         }
     }
-    if (size == sizeof message && count == (kind == kProposal ? 1 : 0) &&
-        (envelope.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0 && message.magic == kMessageMagic &&
-        message.version == kLinkVersion && message.kind == kind && message.segment_version == kSegmentVersion)
+    if (size == sizeof message && count == 1 && (envelope.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0)
         return Received::kMessage;
-    if (descriptor >= 0)
-        sys::close(descriptor);
+    close_apart(descriptor);
     descriptor = -1;
     return Received::kBad;
 }
@@ -168,11 +225,11 @@ void drain_notes(int link) {
     unsigned char notes[512];
     // Bounded: a peer that floods the link gets its turn again at the next wake, and keeps nobody here.
     for (int round = 0; round < 8; ++round) {
-        int waiting = 0;
-        if (sys::ioctl(link, FIONREAD, &waiting) < 0 || waiting < 2)
-            return;
-        const size_t wanted = static_cast<size_t>(waiting) - 1;
-        if (sys::recv(link, notes, wanted < sizeof notes ? wanted : sizeof notes, MSG_DONTWAIT) <= 0)
+        // Descriptors would be let go of here: who sends some has filled his own queue, and has rung once.
+        bool safe;
+        const long waiting = look_at(link, notes, sizeof notes, safe);
+        if (waiting < 2 || !safe ||
+            sys::recv(link, notes, static_cast<size_t>(waiting) - 1, MSG_DONTWAIT) <= 0)
             return;
     }
 }

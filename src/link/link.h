@@ -53,6 +53,13 @@ enum class Found { kYes, kNobody, kTaken, kNoRoom, kForbidden };
 /// descriptor then. kTaken: somebody holds the answer's name already.
 Found find_offer(const Tuple& tuple, int& link);
 
+/// Closes an offer, and turns away all who came and were not let in.
+void close_offer(int listener);
+
+/// Closes a link. What its other end has queued on it may take long to let go of (base/apart.h): then that is
+/// done elsewhere. `last_word`: nobody else holds it, and nothing more is to come.
+void close_link(int link, bool last_word);
+
 /// Whether the socket at the other end of `link` is the one that holds the answer's name of `tuple`.
 bool comes_from_answerer(int link, const Tuple& tuple);
 
@@ -62,7 +69,7 @@ bool send_message(int link, const Message& message, int descriptor);
 enum class Received { kNothing, kMessage, kGone, kBad };
 /// Receives a message of this kind, and the descriptor of a proposal (close-on-exec, to be closed by the
 /// caller). kGone: the peer hung up without a word. Anything else that is not a whole and well-formed message
-/// is kBad, and leaves no descriptor behind.
+/// is kBad, and leaves no descriptor behind. Descriptors where none belong stay on the link unseen.
 Received receive_message(int link, Kind kind, Message& message, int& descriptor);
 
 enum class Sent { kYes, kFull, kNobody };

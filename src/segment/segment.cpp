@@ -82,12 +82,13 @@ MappedSegment create_segment(uint64_t capacity, int& fd) {
 }
 
 MappedSegment map_segment(int fd, MappedSegment& retired) {
-    struct stat status;
-    if (sys::call(SYS_fstat, fd, sys::word(&status)) < 0 || !S_ISREG(status.st_mode))
-        return {};
-    // Only memfds (and shared-memory files that allow sealing) answer this at all.
+    // Only memfds (and shared-memory files that allow sealing) answer this at all. It comes first: a file of
+    // a user's own file system may never answer the next one.
     const int seals = sys::fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & kSeals) != kSeals || (seals & F_SEAL_WRITE) != 0)
+        return {};
+    struct stat status;
+    if (sys::call(SYS_fstat, fd, sys::word(&status)) < 0 || !S_ISREG(status.st_mode))
         return {};
     // A memfd of huge pages answers as well, but its pages may be missing when they are touched.
     struct statfs system;

@@ -116,6 +116,28 @@ bool received_count_agrees(const Stream& stream, int fd) {
     return false;
 }
 
+bool kernel_counts(int fd, KernelCounts& counts) {
+    tcp_info info;
+    if (!tcp_info_of(fd, info))
+        return false;
+    counts = {info.tcpi_bytes_acked, info.tcpi_bytes_received};
+    return true;
+}
+
+bool peers_count_agrees(const Stream& stream, int fd, const KernelCounts& before, const SocketFacts& peer) {
+    // In this order, so that whatever is on its way meanwhile is counted on the side where it does no harm.
+    int queued = 0;
+    KernelCounts after;
+    if (!peer.counted || sys::ioctl(fd, SIOCOUTQ, &queued) < 0 || !kernel_counts(fd, after))
+        return false;
+    const uint64_t own_syn = stream.role == Role::kConnector ? 1 : 0;
+    const uint64_t its_syn = 1 - own_syn;
+    const uint64_t its_written = peer.acknowledged - its_syn + peer.unacknowledged;
+    const uint64_t own_written = after.acknowledged - own_syn + static_cast<uint64_t>(queued);
+    return peer.acknowledged - its_syn <= after.received && before.received <= its_written &&
+           before.acknowledged - own_syn <= peer.received && peer.received <= own_written;
+}
+
 uint64_t received_by_kernel(int fd) {
     tcp_info info;
     return tcp_info_of(fd, info) ? info.tcpi_bytes_received : 0;

@@ -2,6 +2,7 @@
 // our back (stdio, a raw system call): then this connection cannot be moved over.
 #pragma once
 
+#include "link/identity.h"
 #include "stream/stream.h"
 
 namespace loopfast {
@@ -11,6 +12,14 @@ namespace loopfast {
 bool sent_count_agrees(const Stream& stream, int fd);
 /// All that was taken from this socket was taken through us.
 bool received_count_agrees(const Stream& stream, int fd);
+/// What both ends have sent and received is the same, as the kernel counts it for each. `before` was taken
+/// before `peer` was looked up.
+struct KernelCounts {
+    uint64_t acknowledged;
+    uint64_t received;
+};
+bool kernel_counts(int fd, KernelCounts& counts);
+bool peers_count_agrees(const Stream& stream, int fd, const KernelCounts& before, const SocketFacts& peer);
 /// The bytes that the kernel received; 0 also where it does not say.
 uint64_t received_by_kernel(int fd);
 /// The first `count` bytes that the kernel received have been taken out, by whomever.

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "base/apart.h"
 #include "base/hidden.h"
 #include "base/log.h"
 #include "base/small_stack.h"
@@ -146,7 +147,7 @@ void refuse(Stream& stream, Reason reason) {
 void withdraw_offer(Stream& stream) {
     end_meeting(stream);
     // Exchanged: a thread that closes the descriptor may come on top of one that confirms.
-    close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
+    close_offer(stream.offer.exchange(-1, std::memory_order_relaxed));
     State offered = State::kOffered;
     stream.shared->state.compare_exchange_strong(offered, State::kCandidate, std::memory_order_seq_cst);
 }
@@ -209,8 +210,11 @@ void confirm(Stream& stream, int fd) {
     if (received == Received::kMessage && proposal.acceptor_cookie == stream.peer_cookie &&
         proposal.connector_cookie == cookie_of(fd))
         segment = map_segment(memory, stream.segment);
-    if (memory >= 0)
+    // What is no segment may be anything, and take any time to close.
+    if (segment)
         sys::close(memory);
+    else
+        close_apart(memory);
     if (!segment) {
         LOOPFAST_LOG("slot %u: the proposal is not one", stream.slot);
         refuse(stream, Reason::kIdentity);
@@ -231,7 +235,7 @@ void confirm(Stream& stream, int fd) {
     }
     const int link = stream.pending_link.exchange(-1, std::memory_order_relaxed);
     end_meeting(stream);
-    close_hidden(stream.offer.exchange(-1, std::memory_order_relaxed));
+    close_offer(stream.offer.exchange(-1, std::memory_order_relaxed));
     install(stream, segment, link, proposal.connector_cookie);
     // Release pairs with the acquire in advance(): who sees this sees our options too.
     stream.segment.segment->side[0].confirmed.store(1, std::memory_order_release);
@@ -275,12 +279,12 @@ bool look(Stream& stream, int fd) {
         break;
     }
     if (ask_later && !eligible(stream, fd)) {
-        close_hidden(link);
+        close_link(link, true);
         return true;
     }
     Reason reason;
     if (!greet(stream, fd, link, reason)) {
-        close_hidden(link);
+        close_link(link, true);
         refuse(stream, reason);
         return true;
     }
@@ -309,7 +313,7 @@ bool send_segment(Stream& stream, int fd) {
     stream.link.store(-1, std::memory_order_relaxed);
     // Not unmapped: a wait in another thread, whose set took the stream over just now, may be looking at it.
     retire_segment(stream.segment);
-    close_hidden(link);
+    close_link(link, true);
     return false;
 }
 

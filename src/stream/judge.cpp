@@ -79,7 +79,24 @@ void note_socket_filter(Stream& stream) {
                                    std::memory_order_relaxed);
 }
 
+namespace {
+
+/// Two connections of which one is translated may have sockets whose addresses look like the two ends of a
+/// third one: who goes by them would join strangers.
+bool goes_astray_by_nat(const Stream& stream, int fd) {
+    const SharedHalf& shared = *stream.shared;
+    const Endpoint& service = stream.role == Role::kConnector ? shared.remote : shared.local;
+    return is_translated(fd, service.family, service.ip, service.port);
+}
+
+}  // namespace
+
 Reason forbidden(Stream& stream, int fd) {
+    if (goes_astray_by_nat(stream, fd)) {
+        stream.shared->objection.store(remember_objection("nat: the connection's addresses are translated"),
+                                       std::memory_order_relaxed);
+        return Reason::kFilter;
+    }
     if (has_socket_filter(fd)) {
         note_socket_filter(stream);
         return Reason::kFilter;

@@ -75,7 +75,11 @@ void release_if_dying(Stream& stream) {
     // Copies are made under the locks and check the generation first.
     {
         const HoldBoth both(stream.shared->receive_lock, stream.shared->send_lock);
-        close_hidden(stream.link.exchange(-1, std::memory_order_relaxed));
+        const int link = stream.link.exchange(-1, std::memory_order_relaxed);
+        if (setups_forbidden())
+            close_hidden(link);
+        else
+            close_link(link, false);
         if (!both.held())
             return;  // a knot of handlers: the slot and its memory stay taken
         if (setups_forbidden())

@@ -3,11 +3,13 @@
 
 #include <poll.h>
 
+#include "base/apart.h"
 #include "base/hidden.h"
 #include "base/log.h"
 #include "base/ready.h"
 #include "link/identity.h"
 #include "link/link.h"
+#include "stream/counters.h"
 #include "stream/setup.h"
 
 namespace loopfast {
@@ -39,15 +41,22 @@ bool same_owner(const Stream& stream, int fd, int link, SocketFacts& facts, Cred
 }
 
 /// The second look: the same socket as at the first one, with its sign given meanwhile, and the peer that is
-/// on the link was there all the time, so that nobody else can have had its name.
-Met has_signed(const Stream& stream, int link) {
+/// on the link was there all the time, so that nobody else can have had its name. And it has sent what came
+/// here, no less and no more: where addresses are translated, a socket that mirrors ours need not be the one
+/// at the other end.
+Met has_signed(const Stream& stream, int fd, int link) {
     const SharedHalf& shared = *stream.shared;
     SocketFacts facts{};
-    if (!look_up_socket(shared.remote, shared.local, facts) || facts.cookie != stream.peer_cookie)
+    KernelCounts before;
+    if (!kernel_counts(fd, before) || !look_up_socket(shared.remote, shared.local, facts) ||
+        facts.cookie != stream.peer_cookie)
         return Met::kStranger;
     if (!facts.established)
         return Met::kEnding;
-    return is_sign(stream.peer_sign, facts.sign) && !hung_up(link) ? Met::kProven : Met::kStranger;
+    return is_sign(stream.peer_sign, facts.sign) && !hung_up(link) &&
+                   peers_count_agrees(stream, fd, before, facts)
+               ? Met::kProven
+               : Met::kStranger;
 }
 
 /// Something was said, or will never be.
@@ -63,6 +72,10 @@ void met(Stream& stream, const SocketFacts& facts, const Credentials& credential
 
 /// Connector: takes the connection that comes from the answer's name, and sends all others away.
 bool take_answer(Stream& stream) {
+    if (apart_is_full()) {
+        stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
+        return false;
+    }
     for (int i = 0; i < kMostStrangers; ++i) {
         const int link = take_offer_connection(stream.offer);
         if (link == -2)  // the reason, should nothing better come
@@ -76,7 +89,7 @@ bool take_answer(Stream& stream) {
             return true;
         }
         LOOPFAST_LOG("slot %u: a stranger on the offer", stream.slot);
-        close_hidden(link);
+        close_link(link, true);
     }
     return false;
 }
@@ -95,8 +108,8 @@ Met turned_away(Stream& stream, Met how) {
     return how;
 }
 
-Met seen_to_sign(Stream& stream, int link) {
-    const Met how = has_signed(stream, link);
+Met seen_to_sign(Stream& stream, int fd, int link) {
+    const Met how = has_signed(stream, fd, link);
     if (how != Met::kProven)
         return turned_away(stream, how);
     stream.stage = Stage::kProven;
@@ -143,7 +156,7 @@ Met meet_connector(Stream& stream, int fd) {
     }
     if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd))
         return turned_away(stream, Met::kStranger);
-    return seen_to_sign(stream, link);
+    return seen_to_sign(stream, fd, link);
 }
 
 namespace {
@@ -193,7 +206,7 @@ Met meet_acceptor(Stream& stream, int fd) {
         return answer(stream, fd, link);
     if (hung_up(link))
         return turned_away(stream, Met::kGone);
-    return seen_to_sign(stream, link);
+    return seen_to_sign(stream, fd, link);
 }
 
 bool show_sign(Stream& stream, int fd) {
@@ -223,7 +236,7 @@ void end_meeting(Stream& stream) {
     // In this order: the name that the link or the offer holds is held while the sign can be seen.
     hide_sign(stream);
     stream.stage = Stage::kNobody;
-    close_hidden(stream.pending_link.exchange(-1, std::memory_order_relaxed));
+    close_link(stream.pending_link.exchange(-1, std::memory_order_relaxed), true);
 }
 
 void forget_link_of_parent(Stream& stream) {

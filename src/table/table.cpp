@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "base/alive.h"
+#include "base/apart.h"
 #include "base/hidden.h"
 #include "base/lock.h"
 #include "base/ready.h"
@@ -317,6 +318,7 @@ void after_fork_in_child() {
     cached_tid = 0;
     // Locks in private memory: their holders' copies will never let go of them here.
     hidden_after_fork_in_child();
+    apart_after_fork_in_child();
     ready_set_after_fork_in_child();
     arena_after_fork_in_child();
     owner_process.store(sys::getpid(), std::memory_order_relaxed);

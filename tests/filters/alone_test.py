@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import bpf
-from common import (Case, HEADERS, NOBODY, Pair, SOMETIME, captured, clean, load_rules, main, nft_counted, payload, run,
-                    status, unified_groups, until, works)
+from common import (Case, HEADERS, HERE, LIBRARY, NOBODY, Pair, SOMETIME, captured, clean, clean_environment,
+                    load_rules, main, nft_counted, payload, run, status, unified_groups, until, works)
 from harness.observe import descriptors
 
 MUCH = 1_000_000
@@ -145,6 +145,37 @@ class Alone(Case):
             pair.ask("send", answer["number"], 100_000)
         table = run("nsenter", "-t", str(router.pid), "-n", "ip", "-s", "-j", "link", "show", "w0")
         self.assertGreater(json.loads(table)[0]["stats64"]["rx"]["bytes"], 200_000)
+
+    def crossed(self, rules: str, first: tuple[int, int], second: tuple[int, int]) -> list[str]:
+        load_rules(rules)
+        for user in (None, NOBODY):
+            def become(user=user) -> None:
+                if user is not None:
+                    os.setresuid(user, user, user)
+
+            done = subprocess.run([sys.executable, str(HERE / "crossed.py"), *map(str, first + second)], text=True,
+                                  capture_output=True, timeout=60, check=False, preexec_fn=become,
+                                  env={**clean_environment(), "LD_PRELOAD": str(LIBRARY), "LOOPFAST": "off"})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            answer = json.loads(done.stdout)
+            if not answer["mirrored"]:
+                self.skipTest("this kernel translates otherwise")
+            self.assertEqual(answer["wrong"], [])
+            # The next ones dial from the same ports.
+            first, second = (first[0], first[1] + 20), (second[0], second[1] + 20)
+        return answer["reasons"]
+
+    def test_translated_destination(self) -> None:
+        """Two connections from one port; what the one dials is led to what the other dials."""
+        reasons = self.crossed("table ip n { chain o { type nat hook output priority -100; tcp dport 7080 redirect to :8080; }; }",
+                               (7080, 5000), (8080, 5000))
+        self.assertEqual(reasons[2], "filter")
+
+    def test_translated_source(self) -> None:
+        """Nothing tells where these come from; but what each has sent and received is not the same."""
+        self.crossed("table ip n { chain p { type nat hook postrouting priority 100; "
+                     "tcp sport 5000 snat to 127.0.0.1:6000; tcp sport 5020 snat to 127.0.0.1:6020; }; }",
+                     (8080, 5000), (8080, 6000))
 
     def test_idle_then_a_rule(self) -> None:
         """After a pause the first bytes wait for the look, so they are seen."""

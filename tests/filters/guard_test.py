@@ -128,6 +128,49 @@ class TheGuard(Case):
         load_rules(RULES)
         self.assertFalse(Pair(self).ask("new")["ring"])
 
+    @staticmethod
+    def burden(deaf: tuple[str, int]) -> None:
+        kept = []
+        for _ in range(40):
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            link.setblocking(False)
+            try:
+                link.connect("\0loopfast/guard/1")
+            except BlockingIOError:
+                continue
+            lingering = socket.create_connection(deaf)
+            kept += [link, lingering]
+            lingering.setblocking(False)
+            try:
+                while lingering.send(bytes(65536)):
+                    pass
+            except BlockingIOError:
+                pass
+            lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+            for message in (b"", b"x"):
+                try:
+                    socket.send_fds(link, [message], [lingering.fileno()])
+                except OSError:  # the kernel refuses it since Linux 6.16; or it was answered already
+                    pass
+        os._exit(0)  # before anything is closed
+
+    def test_burdened_by_a_stranger(self) -> None:
+        """Who asks and queues a descriptor that takes for ever to let go of keeps the guard from nothing."""
+        guard = Guard(self)
+        deaf = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(deaf.close)
+        # Its end, unlike a close, waits for nothing: what is under way then is nobody's but the guard's.
+        guard.process.send_signal(signal.SIGSTOP)  # so that all is there when it is about to answer
+        stranger = os.fork()
+        if stranger == 0:
+            self.burden(deaf.getsockname())
+        self.assertEqual(os.waitpid(stranger, 0)[1], 0)
+        guard.process.send_signal(signal.SIGCONT)
+        before = len(guard.said())
+        load_rules(RULES)
+        guard.wait_for("nftables", before)
+        run("nft", "flush", "ruleset")
+
     def test_without_its_directory(self) -> None:
         """In a container that shares the network namespace and not /run the page comes through the name."""
         guard = Guard(self)
