@@ -127,6 +127,7 @@ bool is_nowhere(const sockaddr* address, socklen_t size) {
 
 LOOPFAST_PUBLIC int connect(int fd, const sockaddr* address, socklen_t size) {
     Stream* const stream = find_stream(fd);
+    note_kernel_lane_call();
     if (stream == nullptr)
         return real::connect(fd, address, size);
     const bool disconnects = is_nowhere(address, size);
@@ -202,6 +203,7 @@ LOOPFAST_PUBLIC int shutdown(int fd, int how) noexcept {
     if (how < SHUT_RD || how > SHUT_RDWR)
         return real::shutdown(fd, how);
     note_own_call();
+    note_kernel_lane_call();
     const int now = before_shutdown(*stream, fd, how);
     tell_sets(*stream, 0, SetHooks::kDue);
     const int result = now == kShutLater ? 0 : real::shutdown(fd, now);

@@ -44,8 +44,10 @@ template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flag
 
 template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size, bool& moved, Call call) {
     moved = false;
-    if (stream.state() == State::kKernel)
+    if (stream.state() == State::kKernel) {
+        note_kernel_lane_call();
         return call();
+    }
     before_kernel_send(stream, fd, size);
     ssize_t result;
     int error;

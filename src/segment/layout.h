@@ -60,6 +60,9 @@ struct alignas(64) ProducerLine {
     /// Where bytes begin that are not to be seen yet (MSG_MORE, TCP_CORK), plus one; 0 where none are. It
     /// counts while it lies between the consumer's tail and the head. See stream/held.cpp.
     Untrusted<uint64_t> held;
+    /// Changes before a head that comes after something which the sending thread has said over the kernel
+    /// lane since it last sent here. See stream/order.h.
+    Untrusted<uint64_t> order;
 };
 
 struct alignas(64) ConsumerLine {

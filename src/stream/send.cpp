@@ -8,6 +8,7 @@
 #include "base/real.h"
 #include "base/ticks.h"
 #include "link/link.h"
+#include "stream/order.h"
 #include "stream/sleep.h"
 #include "stream/stream.h"
 
@@ -121,6 +122,7 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         // Relaxed: hold_back() looks at the cork again, in one order with who takes it away.
         const bool held =
             (more || shared.corked.load(std::memory_order_relaxed) != 0) && hold_back(stream, size, more);
+        keep_order(stream);
         Buffers rest = from;
         do {
             result = writer.write(rest, size - static_cast<size_t>(sent), limit, true);
@@ -188,6 +190,7 @@ namespace {
 
 long kernel_send(int fd, const Buffers& from, size_t size, int flags) {
     note_own_call();
+    note_kernel_lane_call();
     // Through the kernel directly: MSG_NOSIGNAL is the caller's choice, and SIGPIPE is raised from here.
     return from.with_parts(size, [&](msghdr& message) { return sys::sendmsg(fd, &message, flags); });
 }

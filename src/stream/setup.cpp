@@ -185,6 +185,7 @@ void KernelReceive::count(long result, int flags) {
 
 KernelSend::KernelSend(Stream& stream) : stream_(stream), allowed_(true) {
     note_own_call();
+    note_kernel_lane_call();
     SharedHalf& shared = *stream.shared;
     for (unsigned round = 0;; ++round) {
         // Dekker with publish_cut and Exclusive: announce, then look. seq_cst on both sides.

@@ -115,6 +115,10 @@ struct StreamWords {
     // Thread-epoll registrations, see wait/sleeper.cpp.
     std::atomic<uint64_t> registered_receiver{0};
     std::atomic<uint64_t> registered_sender{0};
+    /// Which thread sent last, by the address of its count, and what that was: see order.h. Under the sending
+    /// lock.
+    const void* ordered_by = nullptr;
+    uint32_t ordered_calls = 0;
     SpinHistory receive_spin;
     SpinHistory send_spin;
     std::atomic<int> set_entries{0};  ///< epoll interest entries of this process that mean this stream

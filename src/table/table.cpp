@@ -197,6 +197,7 @@ TableEntry before_close(int fd) {
     if (entry.kind() == EntryKind::kSet && table_hooks.set_closing != nullptr)
         table_hooks.set_closing(entry.index(), fd);
     if (entry.kind() == EntryKind::kStream) {
+        note_kernel_lane_call();
         Stream* stream = find_stream(fd);
         // From here on the number means nothing to us. Then look for calls, see Caller: Dekker, seq_cst.
         table_detail::entries[fd].store(0, std::memory_order_seq_cst);

@@ -6,6 +6,7 @@
 #include "base/real.h"
 #include "link/link.h"
 #include "stream/counters.h"
+#include "stream/order.h"
 #include "stream/sleep.h"
 #include "table/table.h"
 #include "wait/epoll_events.h"
@@ -112,8 +113,19 @@ void EpollSet::polled(const Interest& interest, Stream& stream, uint32_t bits) {
         polled_without_room(stream);
 }
 
-int EpollSet::scan(epoll_event* events, int capacity, bool again) {
+/// In the middle of a scan: bytes on a ring follow what was said over the kernel lane. @return how many
+/// events of ordinary descriptors there are.
+int EpollSet::take_what_came_before(epoll_event* events, int capacity) {
+    bool of_streams = false;
+    asked_ = true;  // what is level-triggered would be told of twice
+    const int found = look_at_kernel(descriptor, events, capacity, nullptr, of_streams);
+    ordinary_lively_ = found > 0 || ordinary_first_;
+    return found > 0 ? found : 0;
+}
+
+int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
     round_ += again ? 0 : 1;
+    asked_ = again || asked;
     int found = 0;
     int ended = 0;
     const uint32_t count = hot_count_;
@@ -146,6 +158,13 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again) {
         // Of a few streams also where nothing is there yet: the bytes then come while the head does.
         if (count <= kAhead || (bits & EPOLLIN) != 0)
             stream.reader().expect_read();
+        if ((bits & EPOLLIN) != 0 && order_of(stream) != interest.seen_order) [[unlikely]] {
+            interest.seen_order = order_of(stream);
+            if (!asked_)
+                found += take_what_came_before(events + found, capacity - found);
+            if (found >= capacity)
+                break;  // this one's turn is the next time
+        }
         if (bits == 0 ||
             ((interest.events & EPOLLET) != 0 && !report_edge(interest.open(fd), interest, stream, bits))) {
             if (interest.listed) {

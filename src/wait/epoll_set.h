@@ -102,7 +102,10 @@ private:
         return kept >= 0 ? kept : fd;
     }
     /// `again`: what this wait has found already is not told twice.
-    int scan(epoll_event* events, int capacity, bool again = false);
+    /// `again`: after a look at the kernel, what has not been told of in this round. `asked`: the kernel has
+    /// been asked in this call. Afterwards asked_ says so.
+    int scan(epoll_event* events, int capacity, bool again = false, bool asked = false);
+    int take_what_came_before(epoll_event* events, int capacity);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     static void polled(const Interest& interest, Stream& stream, uint32_t bits);
@@ -178,6 +181,7 @@ private:
     /// Something in E is made ready by calls that nobody notes.
     bool always_look_ = false;
     uint32_t round_ = 0;                ///< of scans
+    bool asked_ = false;                ///< for ordinary descriptors, in this call: not once more
     const void* looked_for_ = nullptr;  ///< which thread looked last: the address of its `own_calls`
     uint32_t looked_calls_ = 0;         ///< and their number then
     uint64_t looked_when_ = 0;          ///< ticks

@@ -205,6 +205,7 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
     const HoldIfFree hold(lock);
     if (!hold.held() || !has_managed() || !ensure_hidden(set_fd))
         return 0;
+    descriptor = descriptor_now(set_fd);
     register_streams();
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, nullptr);
@@ -215,9 +216,9 @@ int EpollSet::glance(int set_fd, epoll_event* events, int capacity) {
     int found = scan(events, capacity);
     if (some_left_) [[unlikely]]
         give_left_to_kernel();
-    if (ordinary && found < capacity)
+    if (ordinary && !asked_ && found < capacity)
         found += take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
-    else if (ordinary)
+    else if (ordinary && !asked_)
         ordinary_first_ = true;
     pass_on();
     return found;
@@ -249,7 +250,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         const int before = take_ordinary_first(descriptor_now(set_fd), events, capacity, mask);
         int found = before > 0 ? before : 0;
         ordinary_lively_ = ordinary_lively_ || found != 0;
-        found += scan(events + found, capacity - found);
+        found += scan(events + found, capacity - found, false, before != 0);
         if (before < 0 && found == 0) [[unlikely]] {
             pass_on();
             lock.unlock();
@@ -257,8 +258,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
         if (some_left_ || owing_) [[unlikely]]
             give_left_to_kernel();
-        if (before == 0 &&
-            (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due())) {
+        if (!asked_ && (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due())) {
             bool of_streams = false;
             const int more =
                 look_at_kernel(descriptor_now(set_fd), events + found, capacity - found, mask, of_streams);
@@ -362,7 +362,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             slept(history_, now_ns() - start);
         ordinary = ordinary || calling_out_;
         found = scan(events, capacity);
-        if (ordinary && found < capacity) {
+        if (ordinary && asked_) {
+            // They come before what follows them.
+        } else if (ordinary && found < capacity) {
             const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
             ordinary_lively_ = more > 0;
             found += more;

@@ -16,6 +16,7 @@ struct Interest {
     uint64_t data;
     uint64_t seen_position;   ///< edge-triggered: what was reported already
     uint64_t seen_in_kernel;  ///< the same for bytes that came over the kernel lane
+    uint64_t seen_order;      ///< up to which the kernel was asked first, see stream/order.h
     uint32_t seen_full;
     int via;           ///< 0, or a duplicate plus one: the entry's own descriptor was closed
     uint32_t entered;  ///< kernel_waits_ when the kernel's set was told of it

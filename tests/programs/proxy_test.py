@@ -89,6 +89,7 @@ http {{
 global
     maxconn 2000
     nbthread 2
+    insecure-setuid-wanted
     stats socket {self.folder}/haproxy-{lane.name} mode 600 expose-fd listeners
 defaults
     mode http

@@ -570,6 +570,61 @@ CASE(epoll_mixed) {
     set.wait();
 }
 
+namespace {
+
+/// The client's port on an address that nobody else uses: both ends know it.
+sockaddr_in elsewhere(const End& end, bool of_client) {
+    sockaddr_storage name{};
+    socklen_t size = sizeof name;
+    auto* const address = reinterpret_cast<sockaddr*>(&name);
+    (void)(of_client ? ::getsockname(end.fd(), address, &size) : ::getpeername(end.fd(), address, &size));
+    sockaddr_in place{};
+    place.sin_family = AF_INET;
+    place.sin_addr.s_addr = htonl(0x7f00004d);
+    place.sin_port = reinterpret_cast<sockaddr_in*>(&name)->sin_port;  // at the same place for both families
+    return place;
+}
+
+}  // namespace
+
+CASE(epoll_tells_in_the_senders_order) {
+    // One thread connects to a listener, and then sends on a connection: who waits for both hears of the
+    // listener first.
+    constexpr uint64_t kListener = 77;
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    p.b.call("listens as well", [&] {
+        const sockaddr_in place = elsewhere(p.b, p.setup.swapped);
+        const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+        epoll_event wanted{EPOLLIN, {}};
+        wanted.data.u64 = kListener;
+        return ::bind(listener, reinterpret_cast<const sockaddr*>(&place), sizeof place) +
+               ::listen(listener, 8) + ::epoll_ctl(set.end().fd(), EPOLL_CTL_ADD, listener, &wanted);
+    });
+    for (int i = 0; i < 3; ++i) {
+        p.a.call("connects there, and sends here", [&]() -> long {
+            const sockaddr_in place = elsewhere(p.a, !p.setup.swapped);
+            const int other = ::socket(AF_INET, SOCK_STREAM, 0);
+            const int result = ::connect(other, reinterpret_cast<const sockaddr*>(&place), sizeof place);
+            return result < 0 ? result : ::send(p.a.fd(), "x", 1, 0);
+        });
+        p.b.await_bytes(1);
+        p.b.call_with_text("what it is told of", [&](Outcome& outcome) {
+            epoll_event events[4];
+            outcome.value = ::epoll_wait(set.end().fd(), events, 4, 1000);
+            for (long event = 0; event < outcome.value; ++event)
+                outcome.text += events[event].data.u64 == kListener ? "listener " : "connection ";
+        });
+        p.b.recv(1);
+        p.b.call_with_text("the listener alone", [&](Outcome& outcome) {
+            epoll_event events[4];
+            outcome.value = ::epoll_wait(set.end().fd(), events, 4, 0);
+            for (long event = 0; event < outcome.value; ++event)
+                outcome.text += events[event].data.u64 == kListener ? "listener " : "connection ";
+        });
+    }
+}
+
 CASE(epoll_most_one_of_two) {
     // With room for one event, both are told in turn.
     const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
