@@ -108,6 +108,16 @@ uint64_t capacity_for(const SharedHalf& shared) {
     return capacity;
 }
 
+/// A page is charged to the control group of whoever touches it first, and a peer may let its positions
+/// wander over pages that it never touched. So a segment may be as large as our own sizes ask for, or so much
+/// in each direction, which is what the kernel's tuning would let a TCP connection hold, within a factor of
+/// three.
+constexpr uint64_t kMostFromPeer = 16 * 1024 * 1024;
+
+bool too_large(const Stream& stream, const MappedSegment& segment) {
+    return segment.capacity > kMostFromPeer && segment.capacity > capacity_for(*stream.shared);
+}
+
 /// Publishes our cut: from here on what we send goes into the ring.
 bool publish_cut(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
@@ -221,6 +231,12 @@ void confirm(Stream& stream, int fd) {
         exclusive.settle();
         return;
     }
+    if (too_large(stream, segment)) {
+        drop_segment(segment, stream.segment);
+        refuse(stream, Reason::kLimit);
+        exclusive.settle();
+        return;
+    }
     if (!received_count_agrees(stream, fd) || !sent_count_agrees(stream, fd)) {
         drop_segment(segment, stream.segment);
         refuse(stream, Reason::kCounters);
@@ -290,6 +306,16 @@ bool look(Stream& stream, int fd) {
     }
     stream.pending_link.store(link, std::memory_order_relaxed);
     return true;
+}
+
+/// Acceptor: it has looked often enough, unless somebody is there now.
+void look_no_more(Stream& stream, int fd) {
+    SetupScope scope(stream, fd);
+    if (!scope.entered() || stream.state() != State::kCandidate || stream.pending_link >= 0)
+        return;
+    const uint32_t reason = stream.shared->reason.load(std::memory_order_relaxed);
+    refuse(stream,
+           reason == static_cast<uint32_t>(Reason::kIdentity) ? Reason::kIdentity : Reason::kPeerNotOptedIn);
 }
 
 /// Acceptor: makes the segment and sends it, with our sign, to the proven connector. The setup is ours alone.
@@ -431,6 +457,11 @@ void after_kernel_call(Stream& stream, int fd) {
     const bool by_in = in > stream.next_look_in || (stream.threshold == 0 && stream.offer_calls == 0);
     if ((!by_in && out <= stream.next_look_out) || !may_be_worth_it(stream))
         return;
+    // Also where each look found somebody, who went away again.
+    if (stream.offer_calls > kMostLooks) {
+        look_no_more(stream, fd);
+        return;
+    }
     if (!look(stream, fd))
         return;
     // One look settles it for this many bytes; the next after four times as many.
@@ -438,14 +469,8 @@ void after_kernel_call(Stream& stream, int fd) {
         stream.next_look_in = in == 0 ? 0 : in * kLookGrowth;
     if (out > stream.next_look_out)
         stream.next_look_out = out * kLookGrowth;
-    if (++stream.offer_calls > kMostLooks) {
-        SetupScope scope(stream, fd);
-        if (scope.entered() && stream.state() == State::kCandidate && stream.pending_link < 0)
-            refuse(stream,
-                   shared.reason.load(std::memory_order_relaxed) == static_cast<uint32_t>(Reason::kIdentity)
-                       ? Reason::kIdentity
-                       : Reason::kPeerNotOptedIn);
-    }
+    if (++stream.offer_calls > kMostLooks)
+        look_no_more(stream, fd);
 }
 
 namespace {

@@ -27,24 +27,24 @@ namespace loopfast::hostile {
 namespace {
 
 constexpr long kMebibyte = 1 << 20;
-constexpr uint64_t kLargeRing = 64 * kMebibyte;
+constexpr uint64_t kLargeRing = 16 * kMebibyte;
 /// Of the process, whatever the number of connections: the steward's two, and the file that tells of
 /// captures.
 constexpr long kOnce = 3;
 
-/// Fuses a victim that connects, by a segment far larger than any that the library makes.
-std::unique_ptr<Attack> fuse_with_large_segment(Victim& victim) {
+/// Fuses a victim that connects, by a segment larger than any that the library makes by itself.
+std::unique_ptr<Attack> fuse_with_large_segment(Victim& victim, uint64_t capacity = kLargeRing) {
     auto attack = std::make_unique<Attack>(victim, Attack::kVictimConnects);
     Forged large;
-    large.size = segment_size(kLargeRing);
-    large.header.capacity = kLargeRing;
+    large.size = segment_size(capacity);
+    large.header.capacity = capacity;
     attack->memory = large.make();
     void* const at =
-        mmap(nullptr, segment_size(kLargeRing), PROT_READ | PROT_WRITE, MAP_SHARED, attack->memory, 0);
+        mmap(nullptr, segment_size(capacity), PROT_READ | PROT_WRITE, MAP_SHARED, attack->memory, 0);
     if (at == MAP_FAILED || !attack->shake_hands() ||
         !send_message(attack->link, attack->good_message(kProposal), attack->memory))
         return nullptr;
-    attack->segment = {static_cast<Segment*>(at), kLargeRing};
+    attack->segment = {static_cast<Segment*>(at), capacity};
     attack->publish_cut();
     attack->bell();
     for (int i = 0; i < 64; ++i) {
@@ -99,6 +99,16 @@ TEST(Limits, MemoryFromThePeer) {
     victim.result("poll 5 0");
     EXPECT_LE(victim.result("private") - own, 256) << "KiB";
     EXPECT_LE(victim.result("resident") - all, 1024) << "KiB, also of what is shared";
+}
+
+/// Pages that the maker left alone are the reader's. So there may be three times what tcp_rmem allows, not
+/// more.
+TEST(Limits, MemoryThatThePeerDidNotTouch) {
+    Victim victim;
+    EXPECT_EQ(fuse_with_large_segment(victim, 2 * kLargeRing), nullptr);
+    EXPECT_EQ(victim.result("lane"), 0) << "one that is larger is refused";
+    const auto attack = fuse_with_large_segment(victim);
+    ASSERT_NE(attack, nullptr);
 }
 
 TEST(Limits, TheQueueOfTheLink) {
