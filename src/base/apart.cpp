@@ -128,7 +128,8 @@ void apart_after_fork_in_child() {
     // The threads are the parent's, and so is what waits for them; the copies here are nobody's last ones.
     queue_lock.reset();
     threads.store(0, std::memory_order_relaxed);
-    close_waiting();
+    if (waiting_count.load(std::memory_order_relaxed) != 0)
+        close_waiting();
 }
 
 }  // namespace loopfast

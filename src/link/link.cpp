@@ -222,9 +222,9 @@ Sent send_note(int link, Note note) {
 }
 
 void drain_notes(int link) {
-    unsigned char notes[512];
+    unsigned char notes[256];  // on the stack of any wait
     // Bounded: a peer that floods the link gets its turn again at the next wake, and keeps nobody here.
-    for (int round = 0; round < 8; ++round) {
+    for (int round = 0; round < 16; ++round) {
         // Descriptors would be let go of here: who sends some has filled his own queue, and has rung once.
         bool safe;
         const long waiting = look_at(link, notes, sizeof notes, safe);

@@ -93,7 +93,7 @@ TEST(IncompleteLooks, HoldForALimitedTime) {
 
 INSTANTIATE_TEST_SUITE_P(
     ForWantOf, IncompleteLook,
-    ::testing::Values(Fault{"Memory", SYS_mmap, ENOMEM}, Fault{"Descriptors", SYS_socket, EMFILE},
+    ::testing::Values(Fault{"Memory", SYS_sendto, ENOBUFS}, Fault{"Descriptors", SYS_socket, EMFILE},
                       Fault{"Interruptions", SYS_pread64, EINTR},
                       // The namespace, and the legacy tables.
                       Fault{"Options", SYS_getsockopt, ENOMEM},
