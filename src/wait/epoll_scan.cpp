@@ -75,8 +75,10 @@ bool EpollSet::has_edge(const Interest& interest, const Stream& stream, uint32_t
 bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t& bits) {
     // The end of our half is two pieces of news in the kernel, the call and its acknowledgement: one edge,
     // when both are there. Whoever sleeps is woken for what is taken here when this call returns (pass_on).
-    if (interest.edge && half_shut(stream) && hidden_ >= 0) [[unlikely]]
+    if (interest.edge && half_shut(stream) && hidden_ >= 0) [[unlikely]] {
         take_hidden_events_locked();
+        bits = ready_bits(fd, interest, stream);  // events make forgotten what was known of the end
+    }
     if (!has_edge(interest, stream, bits))
         return false;
     // Before the look: what comes after it is news the next time. Harmless: only compared.
@@ -153,18 +155,20 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
         if (again && interest.told == round_)
             continue;
         uint32_t bits = ready_bits(fd, interest, stream);
+        if ((bits & EPOLLIN) != 0 && order_of(stream) != interest.seen_order) [[unlikely]] {
+            interest.seen_order = order_of(stream);
+            if (!asked_) {
+                found += take_what_came_before(events + found, capacity - found);
+                bits = ready_bits(fd, interest, stream);  // see report_edge
+            }
+            if (found >= capacity)
+                break;  // this one's turn is the next time
+        }
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
         // Of a few streams also where nothing is there yet: the bytes then come while the head does.
         if (count <= kAhead || (bits & EPOLLIN) != 0)
             stream.reader().expect_read();
-        if ((bits & EPOLLIN) != 0 && order_of(stream) != interest.seen_order) [[unlikely]] {
-            interest.seen_order = order_of(stream);
-            if (!asked_)
-                found += take_what_came_before(events + found, capacity - found);
-            if (found >= capacity)
-                break;  // this one's turn is the next time
-        }
         if (bits == 0 ||
             ((interest.events & EPOLLET) != 0 && !report_edge(interest.open(fd), interest, stream, bits))) {
             if (interest.listed) {
