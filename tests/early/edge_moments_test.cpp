@@ -15,6 +15,7 @@
 #include <cstdlib>
 
 #include "connection.h"
+#include "mark.h"
 
 namespace {
 
@@ -29,15 +30,6 @@ struct Shared {
 Shared* shared;
 
 // ---- the child
-
-/// A place at which the parent takes over: a stop of the debugger's.
-void mark() {
-#if defined(__x86_64__)
-    asm volatile("int3");
-#else
-    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGTRAP);
-#endif
-}
 
 uint32_t look(int set) {
     epoll_event event{};

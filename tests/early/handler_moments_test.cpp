@@ -27,6 +27,7 @@
 #include <cstring>
 
 #include "connection.h"
+#include "mark.h"
 
 namespace {
 
@@ -72,15 +73,6 @@ constexpr Call kCalls[] = {{"recv",
                             }}};
 
 // ---- the child
-
-/// A place at which the parent takes over: a stop of the debugger's.
-void mark() {
-#if defined(__x86_64__)
-    asm volatile("int3");
-#else
-    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGTRAP);
-#endif
-}
 
 [[noreturn]] void run_child(const Call& call, int flags, bool threads) {
     struct sigaction action {};

@@ -588,41 +588,65 @@ sockaddr_in elsewhere(const End& end, bool of_client) {
 }  // namespace
 
 CASE(epoll_tells_in_the_senders_order) {
-    // One thread connects to a listener, and then sends on a connection: who waits for both hears of the
-    // listener first.
+    // One thread says something elsewhere, and then sends on a connection: who waits for both hears of what
+    // was said elsewhere first.
     constexpr uint64_t kListener = 77;
+    constexpr uint64_t kAccepted = 78;
     EpollSet set(p.script, p.b.actor(), "set");
     set.add(p.b, EPOLLIN);
-    p.b.call("listens as well", [&] {
-        const sockaddr_in place = elsewhere(p.b, p.setup.swapped);
-        const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    int listener = -1;
+    int accepted = -1;
+    int other = -1;
+    const auto watch = [&](int fd, uint64_t data) {
         epoll_event wanted{EPOLLIN, {}};
-        wanted.data.u64 = kListener;
-        return ::bind(listener, reinterpret_cast<const sockaddr*>(&place), sizeof place) +
-               ::listen(listener, 8) + ::epoll_ctl(set.end().fd(), EPOLL_CTL_ADD, listener, &wanted);
-    });
-    for (int i = 0; i < 3; ++i) {
-        p.a.call("connects there, and sends here", [&]() -> long {
-            const sockaddr_in place = elsewhere(p.a, !p.setup.swapped);
-            const int other = ::socket(AF_INET, SOCK_STREAM, 0);
-            const int result = ::connect(other, reinterpret_cast<const sockaddr*>(&place), sizeof place);
+        wanted.data.u64 = data;
+        return ::epoll_ctl(set.end().fd(), EPOLL_CTL_ADD, fd, &wanted);
+    };
+    const auto told_of = [&](const char* what, int timeout) {
+        p.b.call_with_text(what, [&](Outcome& outcome) {
+            epoll_event events[4];
+            outcome.value = ::epoll_wait(set.end().fd(), events, 4, timeout);
+            for (long event = 0; event < outcome.value; ++event)
+                outcome.text += events[event].data.u64 == kListener   ? "listener "
+                                : events[event].data.u64 == kAccepted ? "accepted "
+                                                                      : "connection ";
+        });
+    };
+    const auto then_here = [&](const char* what, const std::function<long()>& elsewhere_first) {
+        p.a.call(what, [&]() -> long {
+            const long result = elsewhere_first();
             return result < 0 ? result : ::send(p.a.fd(), "x", 1, 0);
         });
         p.b.await_bytes(1);
-        p.b.call_with_text("what it is told of", [&](Outcome& outcome) {
-            epoll_event events[4];
-            outcome.value = ::epoll_wait(set.end().fd(), events, 4, 1000);
-            for (long event = 0; event < outcome.value; ++event)
-                outcome.text += events[event].data.u64 == kListener ? "listener " : "connection ";
-        });
+        told_of("what it is told of", 1000);
         p.b.recv(1);
-        p.b.call_with_text("the listener alone", [&](Outcome& outcome) {
-            epoll_event events[4];
-            outcome.value = ::epoll_wait(set.end().fd(), events, 4, 0);
-            for (long event = 0; event < outcome.value; ++event)
-                outcome.text += events[event].data.u64 == kListener ? "listener " : "connection ";
+        told_of("what is left", 0);
+    };
+    p.b.call("listens as well", [&] {
+        const sockaddr_in place = elsewhere(p.b, p.setup.swapped);
+        listener = ::socket(AF_INET, SOCK_STREAM, 0);
+        return ::bind(listener, reinterpret_cast<const sockaddr*>(&place), sizeof place) +
+               ::listen(listener, 8) + watch(listener, kListener);
+    });
+    for (int i = 0; i < 3; ++i)
+        then_here("connects there, and sends here", [&] {
+            const sockaddr_in place = elsewhere(p.a, !p.setup.swapped);
+            other = ::socket(AF_INET, SOCK_STREAM, 0);
+            (void)opt_in(other);  // the listener has not: it stays on the kernel lane
+            return ::connect(other, reinterpret_cast<const sockaddr*>(&place), sizeof place);
         });
-    }
+    p.b.call("accepts the last one", [&] {
+        for (int i = 0; i < 3; ++i)
+            accepted = ::accept(listener, nullptr, nullptr);
+        return watch(accepted, kAccepted);
+    });
+    then_here("sends there, and here", [&] { return ::send(other, "y", 1, 0); });
+    p.b.call("receives", [&] {
+        char byte;
+        return ::recv(accepted, &byte, 1, 0);
+    });
+    then_here("ends there, and sends here", [&] { return ::shutdown(other, SHUT_WR); });
+    p.b.call("takes the end", [&] { return ::close(accepted); });
 }
 
 CASE(epoll_most_one_of_two) {
