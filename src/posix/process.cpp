@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "base/sparse.h"
 #include "policy/policy.h"
 #include "policy/verdict.h"
 #include "posix/jumps.h"
@@ -16,6 +17,7 @@ namespace loopfast {
 void forked_in_child() {
     after_fork_in_child();
     fault_handlers_forked();
+    future_is_locked.store(false, std::memory_order_relaxed);  // a child's memory is not locked
     verdict_after_fork_in_child();
 }
 

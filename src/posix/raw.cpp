@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -449,6 +450,10 @@ LOOPFAST_PUBLIC long loopfast_syscall(long number, long a, long b, long c, long 
     long result;
     if (number == SYS_io_uring_setup) [[unlikely]]
         return made(ring_refused() ? returned<long>(-ENOSYS) : pass_on(number, arguments));
+    if (number == SYS_mlockall) [[unlikely]]
+        return ::mlockall(static_cast<int>(a));
+    if (number == SYS_munlockall) [[unlikely]]
+        return ::munlockall();
     // Without streams and sets there is nothing here for us, but sockets that may become one.
     if (number == SYS_socket || table_detail::limit.load(std::memory_order_relaxed) != 0) [[unlikely]]
         if (moves_bytes(number, arguments, result) || waits(number, arguments, result) ||

@@ -11,6 +11,7 @@
 #include <new>
 
 #include "base/file_size.h"
+#include "base/sparse.h"
 #include "base/syscall.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -39,11 +40,13 @@ bool suits(const MappedSegment& retired, uint64_t capacity) {
 
 MappedSegment map(int fd, uint64_t capacity, MappedSegment& retired) {
     const bool again = suits(retired, capacity);
-    void* const memory =
-        sys::mmap(again ? retired.segment : nullptr, segment_size(capacity), PROT_READ | PROT_WRITE,
-                  again ? MAP_SHARED | MAP_FIXED : MAP_SHARED, fd, 0);
-    if (!sys::mmap_failed(memory))
+    const size_t size = segment_size(capacity);
+    void* const memory = map_sparse(again ? retired.segment : nullptr, size, MAP_SHARED, fd);
+    if (memory != nullptr) {
+        // The kernel's buffers are in no core dump, and 8 MiB for each end would be a large one.
+        sys::call(SYS_madvise, sys::word(memory), static_cast<long>(size), MADV_DONTDUMP);
         return {static_cast<Segment*>(memory), capacity, true};
+    }
     if (again)
         retired = {};  // what is there now is not known: never touched again
     return {};
@@ -126,10 +129,8 @@ void unmap_segment(MappedSegment& mapped) {
 void retire_segment(MappedSegment& mapped) {
     if (!mapped)
         return;
-    const long kept =
-        sys::call(SYS_mmap, sys::word(mapped.segment), static_cast<long>(segment_size(mapped.capacity)),
-                  PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (kept < 0 && kept > -4096)
+    if (map_sparse(mapped.segment, segment_size(mapped.capacity), MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1) == nullptr)
         unmap_segment(mapped);  // too many mappings: then the addresses go as well
     mapped.retire();
 }

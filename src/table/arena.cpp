@@ -9,6 +9,7 @@
 
 #include "base/file_size.h"
 #include "base/lock.h"
+#include "base/sparse.h"
 #include "table/table.h"
 
 namespace loopfast {
@@ -21,9 +22,7 @@ SharedHalf* halves = nullptr;
 FamilyLock opening;
 
 void* reserve(size_t size) {
-    void* const memory =
-        sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return sys::mmap_failed(memory) ? nullptr : memory;
+    return map_sparse(nullptr, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 }
 
 }  // namespace
@@ -43,10 +42,9 @@ bool open_arena() {
         return false;
     void* memory = nullptr;
     if (set_file_size(static_cast<int>(fd), size) == 0)
-        memory = sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                           static_cast<int>(fd), 0);
+        memory = map_sparse(nullptr, size, MAP_SHARED | MAP_NORESERVE, static_cast<int>(fd));
     sys::close(static_cast<int>(fd));
-    if (memory == nullptr || sys::mmap_failed(memory))
+    if (memory == nullptr)
         return false;
     arena_detail::streams = static_cast<Stream*>(reserve(sizeof(Stream) * kSlots));
     auto* table = static_cast<std::atomic<uint64_t>*>(reserve(sizeof(uint64_t) * kMostDescriptors));

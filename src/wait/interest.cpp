@@ -8,15 +8,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/sparse.h"
 #include "base/syscall.h"
 #include "policy/policy.h"
 
 namespace loopfast {
 
 void* zeroed_pages(size_t size) {
-    void* const memory =
-        sys::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return sys::mmap_failed(memory) ? nullptr : memory;
+    return map_sparse(nullptr, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 }
 
 Interest* InterestTable::make(int fd) {
