@@ -56,7 +56,8 @@ in_time() { timeout --kill-after=20 "$(left)" "$@"; }
 
 stage build 0 build_tree build
 if [ $failed -eq 0 ]; then
-    stage tests 0 timeout --kill-after=20 $tests_limit ctest --test-dir build --output-on-failure -j3 --timeout 300 --no-tests=error
+    # Most tests wait more than they compute: twice as many as there are processors keep these busy.
+    stage tests 0 timeout --kill-after=20 $tests_limit ctest --test-dir build --output-on-failure -j"$((2 * $(nproc)))" --timeout 300 --no-tests=error
     stage asan 300 in_time ./dev asan --layers
     stage tsan 330 in_time ./dev tsan --layers
     stage fuzz 180 in_time ./dev fuzz 10
