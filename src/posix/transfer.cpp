@@ -3,6 +3,7 @@
 // On a stream that was never fused a call goes to the real function as it is, inside a scope that counts its
 // bytes; those counts are what the hand-over is checked against.
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -22,6 +23,17 @@ namespace {
 /// The most one call moves, as in the kernel.
 constexpr size_t kMostBytes = 0x7ffff000;
 
+/// What the call on a closed number is refused with. One that a handler makes the kernel begin anew may find
+/// there, for some microseconds, a file of ours: a look at filters, a handshake.
+[[gnu::noinline]] int error_of_no_socket(int fd) {
+    for (int i = 0; i < 20; ++i) {
+        if (sys::fcntl(fd, F_GETFD) == -EBADF)
+            return EBADF;
+        sys::sleep_ns(50'000);
+    }
+    return ENOTSOCK;
+}
+
 template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flags, bool& moved, Call call) {
     moved = false;
     if (stream.state() == State::kKernel)
@@ -35,6 +47,8 @@ template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flag
             return -1;
         result = call();
         error = errno;
+        if (result < 0 && error == ENOTSOCK) [[unlikely]]
+            error = error_of_no_socket(fd);
         scope.count(result, flags);
     }
     after_kernel_call(stream, fd);
@@ -58,6 +72,8 @@ template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size
             return -1;
         result = call();
         error = errno;
+        if (result < 0 && error == ENOTSOCK) [[unlikely]]
+            error = error_of_no_socket(fd);
         scope.count(result, size);
     }
     after_kernel_call(stream, fd);

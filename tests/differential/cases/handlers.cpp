@@ -174,20 +174,26 @@ CASE_THAT(cancelled_in_a_handler, kBlocking) {
     p.b.call("recv", [fd = p.b.fd()] {
         static std::atomic<int> descriptor;
         static std::atomic<bool> cleaned;
+        static std::atomic<pid_t> tid;
+        static std::atomic<bool> returned;
         descriptor.store(fd);
         cleaned.store(false);
+        tid.store(0);
+        returned.store(false);
         pthread_t thread;
         pthread_create(
             &thread, nullptr,
             [](void*) -> void* {
                 pthread_cleanup_push([](void*) { cleaned.store(true); }, nullptr);
+                tid.store(gettid());
                 char byte;
                 ::recv(descriptor.load(), &byte, 1, 0);
+                returned.store(true);
                 pthread_cleanup_pop(0);
                 return nullptr;
             },
             nullptr);
-        usleep(30'000);
+        await_sleep(tid, returned);
         pthread_kill(thread, SIGUSR2);
         void* result = nullptr;
         pthread_join(thread, &result);
