@@ -1,6 +1,7 @@
 // What is ready in a set: the scan of hot streams, and what counts as an edge. See epoll_set.h.
 #include <poll.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/real.h"
@@ -115,19 +116,70 @@ void EpollSet::polled(const Interest& interest, Stream& stream, uint32_t bits) {
         polled_without_room(stream);
 }
 
-/// In the middle of a scan: bytes on a ring follow what was said over the kernel lane. @return how many
-/// events of ordinary descriptors there are.
+void EpollSet::tell(Interest& interest, Stream& stream, uint32_t bits, epoll_event& event) {
+    interest.quiet = 0;
+    interest.told = round_;
+    interest.listed = (interest.events & EPOLLET) == 0;
+    polled(interest, stream, bits);
+    if ((bits & EPOLLIN) != 0)
+        stream.writer().expect_write();  // of the answer
+    if ((interest.events & EPOLLONESHOT) != 0)
+        interest.disabled = true;
+    event.events = bits;
+    event.data.u64 = interest.data;
+}
+
+/// What H told of goes into the report in H's order, which is that of the calls by which it came: the end of
+/// one connection, the bell of another, something ordinary. What a scan finds beside that comes after it.
+int EpollSet::tell_in_order(int set_fd, const epoll_event* hidden, int count, bool ordinary,
+                            epoll_event* events, int capacity) {
+    int found = 0;
+    const auto tell_of_ordinary = [&] {
+        ordinary = false;
+        ordinary_first_ = ordinary_first_ || found >= capacity;
+        const int more = found < capacity ? take_ordinary(set_fd, events + found, capacity - found) : 0;
+        ordinary_lively_ = more > 0 || ordinary_first_;
+        found += more;
+    };
+    for (int i = 0; i < count; ++i) {
+        const uint64_t data = hidden[i].data.u64;
+        if (data == kOrdinaryEvent && ordinary)
+            tell_of_ordinary();
+        if (data == kOrdinaryEvent || data == kKickEvent || found >= capacity)
+            continue;
+        const int fd = static_cast<int>(data >> 1);
+        Interest* const interest = interests_.find(fd);
+        if (interest == nullptr || !interest->managed || interest->hot_index == 0 || interest->disabled ||
+            interest->told == round_)
+            continue;
+        Stream& stream = stream_at(interest->slot);
+        if (stream.generation != interest->generation || !stream.segment)
+            continue;
+        // What was said before these bytes is in H's list before them: the kernel need not be asked, nor is
+        // it known whether the order has changed since (seen_order stays).
+        uint32_t bits = ready_bits(fd, *interest, stream);
+        if (bits == 0 || (some_left_ && stream.state() == State::kKernel))
+            continue;
+        if ((interest->events & EPOLLET) == 0 || report_edge(interest->open(fd), *interest, stream, bits))
+            tell(*interest, stream, bits, events[found++]);
+    }
+    if (ordinary)
+        tell_of_ordinary();
+    return found;
+}
+
+/// In the middle of a scan: bytes on a ring follow what was said over the kernel lane.
+/// @return how many events there are of that.
 int EpollSet::take_what_came_before(epoll_event* events, int capacity) {
     bool of_streams = false;
     asked_ = true;  // what is level-triggered would be told of twice
     const int found = look_at_kernel(descriptor, events, capacity, nullptr, of_streams);
-    ordinary_lively_ = found > 0 || ordinary_first_;
     return found > 0 ? found : 0;
 }
 
 int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
     round_ += again ? 0 : 1;
-    asked_ = again || asked;
+    asked_ = asked;
     int found = 0;
     int ended = 0;
     const uint32_t count = hot_count_;
@@ -152,17 +204,27 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
         }
         if (stream.generation != interest.generation || !stream.segment || interest.disabled)
             continue;
-        if (again && interest.told == round_)
+        if (interest.told == round_)
             continue;
         uint32_t bits = ready_bits(fd, interest, stream);
         if ((bits & EPOLLIN) != 0 && order_of(stream) != interest.seen_order) [[unlikely]] {
+            if (again && asked)
+                continue;  // it came during this call, after that look: its turn is the next time
             interest.seen_order = order_of(stream);
             if (!asked_) {
-                found += take_what_came_before(events + found, capacity - found);
+                const int before = take_what_came_before(events + found, capacity - found);
+                // In front, as ends are below.
+                std::rotate(events + ended, events + found, events + found + before);
+                ended += before;
+                found += before;
                 bits = ready_bits(fd, interest, stream);  // see report_edge
             }
-            if (found >= capacity)
-                break;  // this one's turn is the next time
+            if (interest.told == round_)
+                continue;  // that told of it
+            if (found >= capacity) {
+                --place;  // it is this one's turn the next time
+                break;
+            }
         }
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
             continue;  // the kernel's set reports it, once it is there again
@@ -182,16 +244,7 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
                 --place;
             continue;
         }
-        interest.quiet = 0;
-        interest.told = round_;
-        interest.listed = (interest.events & EPOLLET) == 0;
-        polled(interest, stream, bits);
-        if ((bits & EPOLLIN) != 0)
-            stream.writer().expect_write();  // of the answer
-        if ((interest.events & EPOLLONESHOT) != 0)
-            interest.disabled = true;
-        events[found].events = bits;
-        events[found].data.u64 = interest.data;
+        tell(interest, stream, bits, events[found]);
         // Ends first: an end is known the moment it comes, and what else is ready mostly came after it.
         if ((cached_kernel_readiness(stream) & kEnded) != 0 &&
             (cached_kernel_readiness(stream) & kUnknown) == 0)

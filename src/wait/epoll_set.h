@@ -101,11 +101,13 @@ private:
         const int kept = kept_.load(std::memory_order_acquire);  // pairs with closing()
         return kept >= 0 ? kept : fd;
     }
-    /// `again`: what this wait has found already is not told twice.
-    /// `again`: after a look at the kernel, what has not been told of in this round. `asked`: the kernel has
-    /// been asked in this call. Afterwards asked_ says so.
+    /// `again`: only what has not been told of in this round. `asked`: ordinary descriptors have been asked
+    /// for in this call. Afterwards asked_ says so.
     int scan(epoll_event* events, int capacity, bool again = false, bool asked = false);
     int take_what_came_before(epoll_event* events, int capacity);
+    int tell_in_order(int set_fd, const epoll_event* hidden, int count, bool ordinary, epoll_event* events,
+                      int capacity);
+    void tell(Interest& interest, Stream& stream, uint32_t bits, epoll_event& event);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     static void polled(const Interest& interest, Stream& stream, uint32_t bits);

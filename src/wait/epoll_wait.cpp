@@ -111,26 +111,27 @@ bool EpollSet::look_is_due() {
     return ticks() - looked_when_ >= kTicksPer50us / 5;
 }
 
-/// A look without waiting at everything that is not scanned. @return ordinary events found, or -errno.
+/// A look without waiting at everything that is not scanned. `of_streams`: some of it is of streams, of
+/// which the scan may have to tell more. @return events found, or -errno.
 int EpollSet::look_at_kernel(int set_fd, epoll_event* events, int capacity, const sigset_t* mask,
                              bool& of_streams) {
-    if (!ensure_hidden(descriptor)) [[unlikely]]
-        return capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
+    if (!ensure_hidden(descriptor)) [[unlikely]] {
+        const int found = capacity > 0 ? take_ordinary(set_fd, events, capacity, mask) : 0;
+        ordinary_lively_ = found > 0 || ordinary_first_;
+        return found;
+    }
     register_streams();
     looked_for_ = &own_calls;
     looked_calls_ = own_calls;
     looked_when_ = ticks();
     epoll_event hidden[kHiddenEvents];
     const int count = sys::epoll_pwait(hidden_, hidden, kHiddenEvents, 0, mask);
+    ordinary_lively_ = ordinary_first_;
     if (count < 0)
         return count;
     bool ordinary = calling_out_;
     of_streams = handle_hidden(hidden, count, ordinary);
-    if (ordinary && capacity <= 0)
-        ordinary_first_ = true;
-    if (!ordinary || capacity <= 0)
-        return 0;
-    return take_ordinary(set_fd, events, capacity);
+    return tell_in_order(set_fd, hidden, count, ordinary, events, capacity);
 }
 
 /// Streams that are always ready must not fill every report: the kernel's list goes round. @return how many
@@ -267,10 +268,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
                 lock.unlock();
                 return -EINTR;
             }
-            ordinary_lively_ = more > 0 || ordinary_first_;
             found += more > 0 ? more : 0;
             if (found < capacity && more >= 0 && (of_streams || (timeout == 0 && found == 0)))
-                found += scan(events + found, capacity - found, true);  // what it told of streams
+                found += scan(events + found, capacity - found, true, true);  // what it told of streams
         }
         if (found == 0 && timeout != 0 && first && may_spin) {
             const int64_t time = time_to_spin();
@@ -361,16 +361,9 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         if (count > (ordinary ? 1 : 0))
             slept(history_, now_ns() - start);
         ordinary = ordinary || calling_out_;
-        found = scan(events, capacity);
-        if (ordinary && asked_) {
-            // They come before what follows them.
-        } else if (ordinary && found < capacity) {
-            const int more = take_ordinary(descriptor_now(set_fd), events + found, capacity - found);
-            ordinary_lively_ = more > 0;
-            found += more;
-        } else if (ordinary) {
-            ordinary_first_ = true;
-        }
+        ++round_;
+        found = tell_in_order(descriptor_now(set_fd), hidden, count, ordinary, events, capacity);
+        found += scan(events + found, capacity - found, true, ordinary);
         if (found != 0) {
             pass_on();
             lock.unlock();

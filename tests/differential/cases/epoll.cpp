@@ -649,6 +649,80 @@ CASE(epoll_tells_in_the_senders_order) {
     p.b.call("takes the end", [&] { return ::close(accepted); });
 }
 
+namespace {
+
+/// One thread ends one connection, sends on another one and ends that as well, both on the ring if the lane
+/// has one: who waits for both hears of the first end first. `room` is for how many events each wait has.
+void ends_in_the_senders_order(Pair& p, int room) {
+    constexpr uint64_t kAccepted = 78;
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLRDHUP);
+    int listener = -1;
+    int accepted = -1;
+    int other = -1;
+    p.b.call("listens as well", [&] {
+        const sockaddr_in place = elsewhere(p.b, p.setup.swapped);
+        listener = ::socket(AF_INET, SOCK_STREAM, 0);
+        if (p.lane.opts_in)
+            (void)opt_in(listener);
+        return ::bind(listener, reinterpret_cast<const sockaddr*>(&place), sizeof place) +
+               ::listen(listener, 8);
+    });
+    p.a.call("connects there", [&] {
+        const sockaddr_in place = elsewhere(p.a, !p.setup.swapped);
+        other = ::socket(AF_INET, SOCK_STREAM, 0);
+        if (p.lane.opts_in)
+            (void)opt_in(other);
+        return ::connect(other, reinterpret_cast<const sockaddr*>(&place), sizeof place);
+    });
+    p.b.call("accepts", [&] {
+        accepted = ::accept(listener, nullptr, nullptr);
+        epoll_event wanted{EPOLLIN | EPOLLRDHUP, {}};
+        wanted.data.u64 = kAccepted;
+        return ::epoll_ctl(set.end().fd(), EPOLL_CTL_ADD, accepted, &wanted);
+    });
+    const auto exchange = [](int fd, bool receives) {
+        char byte = 'w';
+        return receives ? ::recv(fd, &byte, 1, 0) : ::send(fd, &byte, 1, 0);
+    };
+    for (int round = 0; round < 4; ++round) {
+        p.a.call("warms it up", [&] { return exchange(other, false); });
+        // Told of it, so that what follows is in no new order.
+        p.b.call("warms it up", [&] {
+            epoll_event event;
+            return ::epoll_wait(set.end().fd(), &event, 1, 1000) + exchange(accepted, true) +
+                   exchange(accepted, false);
+        });
+        p.a.call("warms it up", [&] { return exchange(other, true); });
+    }
+    p.b.call_with_text("is told of nothing", [&](Outcome& outcome) {
+        epoll_event event;
+        outcome.value = ::epoll_wait(set.end().fd(), &event, 1, 0);
+    });
+    p.a.call("ends there, sends here and ends here", [&]() -> long {
+        return ::shutdown(other, SHUT_WR) + ::send(p.a.fd(), "x", 1, 0) + ::shutdown(p.a.fd(), SHUT_WR);
+    });
+    p.b.await_bytes(1);
+    p.b.call_with_text("is told of both", [&](Outcome& outcome) {
+        for (int left = 2; left > 0; left -= room) {
+            epoll_event events[4];
+            const int found = ::epoll_wait(set.end().fd(), events, room, 1000);
+            outcome.value += found;
+            for (int event = 0; event < found; ++event)
+                outcome.text +=
+                    events[event].data.u64 == kAccepted ? "the one that ended " : "the other one ";
+        }
+    });
+    p.b.call("closes", [&] { return ::close(accepted) + ::close(listener); });
+    p.a.call("closes", [&] { return ::close(other); });
+}
+
+}  // namespace
+
+CASE(epoll_tells_of_ends_in_the_senders_order) { ends_in_the_senders_order(p, 4); }
+
+CASE(epoll_tells_of_ends_one_by_one) { ends_in_the_senders_order(p, 1); }
+
 CASE(epoll_most_one_of_two) {
     // With room for one event, both are told in turn.
     const auto [reading, writing] = make_pipe(p.script, p.b.actor(), "pipe");
