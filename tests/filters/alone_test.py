@@ -148,7 +148,7 @@ class Alone(Case):
 
     def test_ways_that_close(self) -> None:
         """What takes the kernel's packets their way takes the ring's bytes theirs; when it goes they arrive. Everybody
-        sees it, also the child of a fork, and a process that has seen it before."""
+        sees it, and a process that has seen it before."""
         prepare_ways(self)
         pairs: dict[str, Pair] = {}
         for what, address, close, reopen in WAYS_CLOSED:
