@@ -92,7 +92,7 @@ int64_t drain_ways(int fd) {
         const auto* const route = static_cast<const rtmsg*>(NLMSG_DATA(header));
         const bool distant = size >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof *route)) &&
                              (header->nlmsg_type == RTM_NEWROUTE || header->nlmsg_type == RTM_DELROUTE) &&
-                             route->rtm_type == RTN_UNICAST && route->rtm_table == RT_TABLE_MAIN;
+                             route->rtm_type == RTN_UNICAST && route->rtm_table != RT_TABLE_LOCAL;
         if (!distant)
             soon = kWays;
     }
