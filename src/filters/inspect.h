@@ -67,6 +67,11 @@ enum class Way : uint32_t {
 /// Where what is sent from one end to the other goes.
 Way way_between(const Ends& ends);
 
+/// A socket that is told of each change of addresses, routes and routing rules, or -errno; and whether it
+/// was. It is not read, so that relatives who share it all see it: who has seen one takes a new socket.
+int open_way_notices();
+bool has_way_notice(int fd);
+
 /// Whether address translation leads this connection from or to another address than its sockets show.
 /// `service` and `port` are the accepting end's address as this end's socket shows it.
 bool is_translated(int fd, uint16_t family, const unsigned char* service, uint16_t port);

@@ -78,6 +78,7 @@ long Netlink::exchange(Request& request, void (*visit)(void*, const Answer&), vo
             overtaken = overtaken || (header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
             if (header.nlmsg_type == NLMSG_ERROR || header.nlmsg_type == NLMSG_DONE) {
                 const int error = answer.header<int>();
+                answered_ = true;
                 return error != 0 ? error : (overtaken ? -EINTR : 0);
             }
             visit(context, answer);

@@ -129,11 +129,15 @@ public:
     /// Sends `request` and calls `visit(answer)` for its answer, or for each one of a dump (NLM_F_DUMP).
     /// @return 0 or -errno; -EINTR when a dump was overtaken by a change and has to be repeated.
     template <typename Visit> long ask(Request& request, Visit visit) {
+        answered_ = false;
         const auto call = [](void* context, const Answer& answer) {
             (*static_cast<Visit*>(context))(answer);
         };
         return exchange(request, call, &visit);
     }
+
+    /// The last question was put and has an answer: what went wrong is what it says.
+    bool answered() const { return answered_; }
 
 private:
     long exchange(Request& request, void (*visit)(void*, const Answer&), void* context);
@@ -141,6 +145,7 @@ private:
     int fd_;
     unsigned char* buffer_ = nullptr;
     uint32_t number_ = 0;
+    bool answered_ = false;
 };
 
 }  // namespace loopfast

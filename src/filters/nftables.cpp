@@ -52,10 +52,48 @@ enum class Outcome : uint8_t {
     kObjects,  ///< something was done to it
 };
 
+/// What was found out about chains or sets in this look, by their names: many rules may jump to the same
+/// chain, and many look into the same set, of which each question may bring all elements. What finds no room
+/// is asked again. There is one look at a time.
+class Known {
+public:
+    void clear() { memset(entries_, 0, sizeof entries_); }
+    /// A name's key; never 0.
+    static uint64_t key(uint8_t family, const char* table, const char* name) {
+        uint64_t hash = (0xcbf29ce484222325 ^ family) * kPrime;
+        for (const char* const text : {table, name}) {
+            for (const char* c = text; *c != 0; ++c)
+                hash = (hash ^ static_cast<unsigned char>(*c)) * kPrime;
+            hash = (hash ^ 0x100) * kPrime;  // no character
+        }
+        return hash | 1;
+    }
+    bool find(uint64_t key, uint8_t& value) const {
+        const Entry& entry = entries_[key >> kShift];
+        value = entry.value;
+        return entry.key == key;
+    }
+    void put(uint64_t key, uint8_t value) { entries_[key >> kShift] = {key, value}; }
+
+private:
+    static constexpr uint64_t kPrime = 0x100000001b3;
+    static constexpr unsigned kShift = 64 - 9;
+    struct Entry {
+        uint64_t key;
+        uint8_t value;
+    };
+    Entry entries_[uint64_t{1} << (64 - kShift)] = {};
+};
+
+Known known_sets;    // large for a stack
+Known known_chains;  // of one base chain, as what is known of the packet differs
+
 class BaseChain {
 public:
     BaseChain(const char* table, const char* chain, uint8_t family, const Place& place, Findings& findings)
-        : table_(table), chain_(chain), family_(family), place_(place), findings_(findings) {}
+        : table_(table), chain_(chain), family_(family), place_(place), findings_(findings) {
+        known_chains.clear();
+    }
 
     void judge(bool drops) {
         const Outcome outcome = walk(chain_, 0);
@@ -116,6 +154,9 @@ private:
             return doubt(chain, "too many jumps", 0);
         char name[kName];
         snprintf(name, sizeof name, "%s", chain);
+        const uint64_t key = Known::key(family_, table_, name);
+        if (uint8_t known; known_chains.find(key, known))
+            return static_cast<Outcome>(known);
         Outcome outcome = Outcome::kGoesOn;
         Netlink netlink(NETLINK_NETFILTER);
         Request request = request_for(NFT_MSG_GETRULE, NLM_F_DUMP, family_);
@@ -142,6 +183,8 @@ private:
         });
         if (result < 0 && outcome != Outcome::kObjects)
             return doubt(name, "its rules cannot be read", result);
+        if (outcome != Outcome::kObjects)
+            known_chains.put(key, static_cast<uint8_t>(outcome));
         return outcome;
     }
 
@@ -367,6 +410,18 @@ private:
         const Attribute target = data.find(NFTA_LOOKUP_DREG);
         const bool inverted = (data.find(NFTA_LOOKUP_FLAGS).be32() & NFT_LOOKUP_F_INV) != 0;
         const bool verdicts = target.size != 0 && target.be32() == NFT_REG_VERDICT;
+        const auto finish = [&](Match found) {
+            rule.match = both(rule.match, inverted ? opposite(found) : found);
+            if (target.size != 0 && !verdicts)
+                rule.registers.forget(place_of(target), 16);
+        };
+        // Where nothing is known of what is looked for, each time the same comes out.
+        const bool same_always = !verdicts && rule.registers.unknown_from(at);
+        const uint64_t key_of_set = Known::key(family_, table_, set);
+        if (uint8_t known; same_always && known_sets.find(key_of_set, known)) {
+            finish(static_cast<Match>(known));
+            return Outcome::kGoesOn;
+        }
 
         Netlink netlink(NETLINK_NETFILTER);
         uint32_t flags = NFT_SET_EVAL;
@@ -409,13 +464,14 @@ private:
                     one(Attributes(element));
             });
         if (result < 0 && outcome != Outcome::kObjects) {
-            if (verdicts)
-                return doubt(rule.chain, "a map cannot be read", result);
+            // A set that changes all the time can hardly be read to its end; each change makes us look again.
+            if (verdicts || result != -EINTR)
+                return doubt(rule.chain, verdicts ? "a map cannot be read" : "a set cannot be read", result);
             found = Match::kMaybe;
         }
-        rule.match = both(rule.match, inverted ? opposite(found) : found);
-        if (target.size != 0 && !verdicts)
-            rule.registers.forget(place_of(target), 16);
+        finish(found);
+        if (same_always && result == 0 && outcome == Outcome::kGoesOn)
+            known_sets.put(key_of_set, static_cast<uint8_t>(found));
         return outcome;
     }
 
@@ -493,6 +549,7 @@ Sight inspect_nftables(Findings& findings, const LoName& lo) {
         Netlink netlink(NETLINK_NETFILTER);
         Request request = request_for(NFT_MSG_GETCHAIN, NLM_F_DUMP, NFPROTO_UNSPEC);
         Findings found;
+        known_sets.clear();
         const long result = netlink.ask(request, [&](const Answer& answer) {
             if (answer.type == message(NFT_MSG_NEWCHAIN))
                 judge_chain(answer.attributes<nfgenmsg>(), answer.header<nfgenmsg>().nfgen_family, lo, found);

@@ -78,6 +78,12 @@ public:
             set_byte(to + i, static_cast<unsigned char>((value_[from + i] & mask[i]) ^ other[i]), known);
         }
     }
+    bool unknown_from(size_t at) const {
+        for (; at < kMost; ++at)
+            if (known_[at] != 0)
+                return false;
+        return true;
+    }
     bool known(size_t at, size_t size) const {
         for (size_t i = at; i < at + size; ++i)
             if (i >= kMost || known_[i] != 0xff)

@@ -58,11 +58,36 @@ Way way_between(const Ends& ends) {
                            answer.attributes<rtmsg>().find(RTA_OIF).as<uint32_t>() == kLo;
         way = local ? Way::kLo : Way::kElsewhere;
     });
-    // No way at all: packets do not arrive.
-    if (result == -ENETUNREACH || result == -EHOSTUNREACH)
-        return Way::kElsewhere;
     Findings failed;
-    return result < 0 && failed.unanswered(result) ? Way::kNotNow : way;
+    if (result < 0 && failed.unanswered(result))
+        return Way::kNotNow;
+    // No way at all, a rule or a route that forbids it, a source that is no address of this host any more:
+    // packets do not arrive.
+    return result < 0 && netlink.answered() ? Way::kElsewhere : way;
+}
+
+int open_way_notices() {
+    const int fd = sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0)
+        return fd;
+    // One notice is as good as many, and nobody reads them: the least room that the kernel gives.
+    const int least = 1;
+    sys::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &least, sizeof least);
+    sockaddr_nl address{};
+    address.nl_family = AF_NETLINK;
+    address.nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_IFADDR |
+                        RTMGRP_IPV6_ROUTE | 1U << (RTNLGRP_IPV6_RULE - 1);
+    const int result = sys::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    if (result == 0)
+        return fd;
+    sys::close(fd);
+    return result;
+}
+
+bool has_way_notice(int fd) {
+    char byte;
+    const long size = sys::recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+    return size != -EAGAIN && size != -EINTR;  // an overflow is one as well
 }
 
 }  // namespace loopfast

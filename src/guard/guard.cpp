@@ -103,9 +103,10 @@ int run(const GuardOptions& options) {
         const State now = watcher.state();
         if (now.same_as(state))
             continue;
+        const bool news = !now.says_the_same_as(state);
         state = now;
         publisher.publish(state);
-        if (!options.quiet)
+        if (news && !options.quiet)
             say(state);
     }
     return 0;

@@ -17,9 +17,12 @@ struct State {
     Findings everywhere;            ///< objections for the whole namespace
     std::vector<uint64_t> cgroups;  ///< groups that are forbidden, in ascending order
     Objection cgroup_objection{};   ///< what forbids one of them
+    uint64_t ways = 0;              ///< counts changes of addresses, routes and routing rules
     uint32_t unseen = 0;            ///< a bit for each Kind that could not be asked about
 
     bool same_as(const State& other) const;
+    /// The same objections, though there may have been changes of the ways.
+    bool says_the_same_as(const State& other) const;
 };
 
 class Publisher {

@@ -42,6 +42,12 @@ constexpr int64_t kPoll = 50 * kMillisecond;
 constexpr int64_t kOneIn = 100;
 /// But it is never put off for longer, whatever it costs.
 constexpr int64_t kMostBetween = 500 * kMillisecond;
+/// Between two times that streams are made ask for their way. Routes to elsewhere may come and go all the
+/// time.
+constexpr int64_t kWays = 20 * kMillisecond;
+constexpr int64_t kDistantWays = 1'000 * kMillisecond;
+/// Removed control groups that are kept in mind.
+constexpr size_t kMostRemoved = 1'000;
 /// The place of nftables among the subjects.
 constexpr size_t kRules = 1;
 /// After a look for which memory or descriptors did not suffice; and how long the one before it holds.
@@ -71,6 +77,24 @@ int subscribe(int protocol, const std::vector<int>& groups) {
 void drain(int fd) {
     char buffer[8192];
     while (recv(fd, buffer, sizeof buffer, MSG_DONTWAIT | MSG_TRUNC) >= 0 || errno == ENOBUFS) {
+    }
+}
+
+/// Reads notices of changed addresses, routes and rules. @return how soon streams are to ask again.
+int64_t drain_ways(int fd) {
+    alignas(nlmsghdr) unsigned char buffer[8192];
+    int64_t soon = kDistantWays;
+    for (;;) {
+        const ssize_t size = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
+        if (size < 0 && errno != ENOBUFS)
+            return soon;
+        const auto* const header = reinterpret_cast<const nlmsghdr*>(buffer);
+        const auto* const route = static_cast<const rtmsg*>(NLMSG_DATA(header));
+        const bool distant = size >= static_cast<ssize_t>(NLMSG_LENGTH(sizeof *route)) &&
+                             (header->nlmsg_type == RTM_NEWROUTE || header->nlmsg_type == RTM_DELROUTE) &&
+                             route->rtm_type == RTN_UNICAST && route->rtm_table != RT_TABLE_LOCAL;
+        if (!distant)
+            soon = kWays;
     }
 }
 
@@ -129,6 +153,8 @@ Watcher::Watcher()
           {Kind::kIpsec, &Watcher::ask_ipsec, kToBeSure, subscribe(NETLINK_XFRM, {XFRMNLGRP_POLICY})},
           {Kind::kCgroup, &Watcher::ask_cgroups, kPoll},
       }} {
+    ways_notifier_ = subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE,
+                                               RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE});
     // Where one may not subscribe, it is a matter of turns as well.
     for (Subject& subject : subjects_)
         if (subject.notifier < 0 && subject.between == kToBeSure)
@@ -139,8 +165,9 @@ Watcher::~Watcher() {
     for (const Subject& subject : subjects_)
         if (subject.notifier >= 0)
             close(subject.notifier);
-    if (captures_ >= 0)
-        close(captures_);
+    for (const int fd : {captures_, ways_notifier_})
+        if (fd >= 0)
+            close(fd);
 }
 
 std::vector<pollfd> Watcher::sources() const {
@@ -148,11 +175,25 @@ std::vector<pollfd> Watcher::sources() const {
     for (const Subject& subject : subjects_)
         if (subject.notifier >= 0)
             all.push_back({subject.notifier, POLLIN, 0});
+    if (ways_notifier_ >= 0)
+        all.push_back({ways_notifier_, POLLIN, 0});
     return all;
+}
+
+void Watcher::note_ways(int64_t now) {
+    ways_due_ = std::min(ways_due_, std::max(now, ways_told_ + drain_ways(ways_notifier_)));
 }
 
 void Watcher::look(const std::vector<pollfd>& events) {
     const int64_t now = now_ns();
+    for (const pollfd& event : events)
+        if (event.fd == ways_notifier_ && event.revents != 0)
+            note_ways(now);
+    if (now >= ways_due_) {
+        ++ways_;
+        ways_told_ = now;
+        ways_due_ = INT64_MAX;
+    }
     for (Subject& subject : subjects_) {
         const bool notified = std::any_of(events.begin(), events.end(), [&](const pollfd& event) {
             return event.fd == subject.notifier && event.revents != 0;
@@ -198,7 +239,7 @@ void Watcher::ask(Subject& subject) {
 }
 
 int64_t Watcher::until_due() const {
-    int64_t first = INT64_MAX;
+    int64_t first = ways_due_;
     for (const Subject& subject : subjects_)
         first = std::min(first, subject.due);
     return std::max<int64_t>(0, first - now_ns());
@@ -211,6 +252,7 @@ State Watcher::state() const {
         if (subject.sight == Sight::kNotPermitted)
             state.unseen |= 1U << static_cast<uint32_t>(subject.kind);
     }
+    state.ways = ways_;
     state.cgroups = cgroups_;
     state.cgroup_objection = cgroup_objection_;
     return state;
@@ -225,7 +267,21 @@ Sight Watcher::ask_captures(Findings& findings) {
     return Sight::kNotPermitted;
 }
 
-Sight Watcher::ask_nftables(Findings& findings) { return inspect_nftables(findings, name_of_lo(findings)); }
+Sight Watcher::ask_nftables(Findings& findings) {
+    // Large rulesets take a while. "To be sure" it is enough that none of them has changed.
+    const LoName lo = name_of_lo(findings);
+    uint64_t generation = 0;
+    nftables_generation(findings, generation);
+    if (generation == 0 || generation != rules_generation_ ||
+        memcmp(rules_lo_.text, lo.text, sizeof lo.text) != 0) {
+        rules_.clear();
+        rules_sight_ = inspect_nftables(rules_, lo);
+        rules_generation_ = rules_.incomplete ? 0 : generation;
+        rules_lo_ = lo;
+    }
+    findings.append(rules_);
+    return rules_sight_;
+}
 Sight Watcher::ask_iptables(Findings& findings) { return inspect_iptables(findings, name_of_lo(findings)); }
 Sight Watcher::ask_traffic_control(Findings& findings) { return inspect_traffic_control(findings); }
 Sight Watcher::ask_programs(Findings& findings) {
@@ -233,6 +289,28 @@ Sight Watcher::ask_programs(Findings& findings) {
     return inspect_lo_programs(findings, true);
 }
 Sight Watcher::ask_ipsec(Findings& findings) { return inspect_ipsec(findings); }
+
+/// A group that is removed keeps its programs as long as it has sockets, but cannot be looked at any more.
+void Watcher::note_removed(const std::string& root, const std::vector<uint64_t>& groups) {
+    int directory = -1;
+    for (const uint64_t number : cgroups_) {
+        if (std::binary_search(groups.begin(), groups.end(), number) ||
+            std::binary_search(removed_.begin(), removed_.end(), number))
+            continue;
+        if (directory < 0)
+            directory = open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const int group = open_cgroup(directory, number);
+        if (group >= 0)
+            close(group);
+        else if (group == -ESTALE)
+            removed_.insert(std::upper_bound(removed_.begin(), removed_.end(), number), number);
+    }
+    if (directory >= 0)
+        close(directory);
+    // Numbers are not used again, and the lowest are the oldest.
+    if (removed_.size() > kMostRemoved)
+        removed_.erase(removed_.begin(), removed_.end() - kMostRemoved);
+}
 
 Sight Watcher::ask_cgroups(Findings& findings) {
     std::vector<uint64_t> groups;
@@ -261,8 +339,12 @@ Sight Watcher::ask_cgroups(Findings& findings) {
     });
     if (!findings.incomplete) {
         std::sort(groups.begin(), groups.end());
+        note_removed(root, groups);
+        groups.insert(groups.end(), removed_.begin(), removed_.end());
+        std::sort(groups.begin(), groups.end());
         cgroups_ = std::move(groups);
-        cgroup_objection_ = objection;
+        if (objection.kind != Kind::kNone || cgroups_.empty())
+            cgroup_objection_ = objection;
     }
     return sight == Sight::kNotPermitted ? sight : Sight::kSeen;
 }

@@ -8,8 +8,10 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "filters/inspect.h"
 #include "guard/publisher.h"
 
 namespace loopfast::guard {
@@ -52,9 +54,25 @@ private:
     Sight ask_ipsec(Findings& findings);
     Sight ask_cgroups(Findings& findings);
     void ask(Subject& subject);
+    void note_ways(int64_t now);
+    void note_removed(const std::string& root, const std::vector<uint64_t>& groups);
+
+    /// Told of addresses, routes and routing rules. What they lead to is each connection's own question.
+    int ways_notifier_ = -1;
+    uint64_t ways_ = 0;  ///< counts the changes that are told of
+    int64_t ways_told_ = 0;
+    int64_t ways_due_ = INT64_MAX;  ///< when the next one is to be told of
 
     std::array<Subject, 7> subjects_;
     int captures_ = -1;
+    /// What the rules were found to be, and under which number of theirs and name of lo; 0: it does not hold.
+    Findings rules_;
+    Sight rules_sight_ = Sight::kSeen;
+    uint64_t rules_generation_ = 0;
+    LoName rules_lo_;
+    /// Groups that were removed while they were forbidden, in ascending order: they last as long as their
+    /// sockets.
+    std::vector<uint64_t> removed_;
     std::vector<uint64_t> cgroups_;
     Objection cgroup_objection_{};
 };

@@ -14,6 +14,7 @@
 #include "filters/inspect.h"
 #include "policy/guard_view.h"
 #include "policy/policy.h"
+#include "policy/ways.h"
 
 namespace loopfast {
 
@@ -199,6 +200,10 @@ void look_by_ourselves(bool fusing) {
         captures = captures_fd >= 0 ? inspect_captures(captures_fd, findings) : Sight::kNotPermitted;
     }
     last_quick = now;
+    // Each stream then asks for its own way. Release as in publish().
+    if (ways_changed(now))
+        own_word.store(own_word.load(std::memory_order_relaxed) + (uint64_t{1} << 32),
+                       std::memory_order_release);
     bool sight = own_sight.load(std::memory_order_relaxed);
     if (full) {
         full_found.clear();
@@ -305,6 +310,7 @@ void look_from(uint64_t namespace_cookie) {
         if (captures_fd >= 0 && is_hidden(captures_fd))
             close_hidden(captures_fd);
         captures_fd = -1;
+        forget_ways();
         looked.store(false, std::memory_order_relaxed);
     }
     looking.store(0, std::memory_order_release);

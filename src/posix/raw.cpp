@@ -7,6 +7,7 @@
 // the search for it.
 #include <fcntl.h>
 #include <linux/aio_abi.h>
+#include <linux/bpf.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
@@ -21,6 +22,7 @@
 #include "posix/posix.h"
 #include "posix/raw_signals.h"
 #include "posix/rings.h"
+#include "posix/socket_maps.h"
 #include "wait/epoll_set.h"
 
 namespace loopfast {
@@ -312,6 +314,11 @@ bool concerns_a_socket(long number, const Arguments& x, long& result) {
         return true;
     case SYS_epoll_ctl:
         result = ::epoll_ctl(fd, static_cast<int>(x.b), static_cast<int>(x.c), x.pointer<epoll_event>(x.d));
+        return true;
+    case SYS_bpf:
+        result = pass_on(number, x);
+        if (result == 0 && x.a == BPF_MAP_UPDATE_ELEM)
+            note_map_update(x.pointer<void>(x.b), static_cast<size_t>(x.c));
         return true;
     default:
         return false;

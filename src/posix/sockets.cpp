@@ -333,14 +333,25 @@ void correct_tcp_info(Stream& stream, void* value, socklen_t size) {
 
 namespace {
 
+// TCP_AO_ADD_KEY, TCP_AO_DEL_KEY, TCP_AO_INFO
+constexpr int kAuthenticationFirst = 38;
+constexpr int kAuthenticationLast = 40;
+
+/// Options that lead what is sent another way.
+bool leads(int level, int name) {
+    return level == SOL_SOCKET && (name == SO_MARK || name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX);
+}
+
 /// Options whose effect is on what the kernel's socket sends and receives.
 bool is_for_kernel(int level, int name) {
+    // With most of these the kernel may drop what the peer sends, or what it gets, from here on.
     if (level == SOL_TCP)
-        return name == TCP_ULP || name == TCP_REPAIR;
+        return name == TCP_ULP || name == TCP_REPAIR || name == TCP_MD5SIG || name == TCP_MD5SIG_EXT ||
+               (name >= kAuthenticationFirst && name <= kAuthenticationLast);
     if (level == SOL_IP)
-        return name == IP_MINTTL;  // from here on the kernel may drop what the peer sends
+        return name == IP_MINTTL || name == IP_OPTIONS || name == IP_IPSEC_POLICY || name == IP_XFRM_POLICY;
     if (level == SOL_IPV6)
-        return name == IPV6_MINHOPCOUNT;
+        return name == IPV6_MINHOPCOUNT || name == IPV6_IPSEC_POLICY || name == IPV6_XFRM_POLICY;
     if (level != SOL_SOCKET)
         return false;
     switch (name) {
@@ -407,6 +418,8 @@ LOOPFAST_PUBLIC int setsockopt(int fd, int level, int name, const void* value, s
     const int result = real::setsockopt(fd, level, name, value, size);
     if (result == 0 && stream != nullptr)
         option_set(*stream, fd, level, name, value, size);
+    if (result == 0 && stream != nullptr && stream->fused() && leads(level, name)) [[unlikely]]
+        judge_anew(*stream, fd);
     return result;
 }
 

@@ -76,7 +76,7 @@ Reason objection_to(Stream& stream, int fd) {
         return Reason::kLimit;
     if (stack_is_small())  // for the questions that follow
         return Reason::kLimit;
-    if (const Reason reason = led_astray(stream, fd); reason != Reason::kNone)
+    if (const Reason reason = led_astray(stream, fd, true); reason != Reason::kNone)
         return reason;
     return forbidden(stream, fd);
 }

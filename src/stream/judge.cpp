@@ -53,11 +53,12 @@ uint32_t option(int fd, int name) {
 
 }  // namespace
 
-Reason led_astray(const Stream& stream, int fd) {
+Reason led_astray(const Stream& stream, int fd, bool fresh) {
     const Endpoint& local = stream.shared->local;
     const Endpoint& remote = stream.shared->remote;
-    // 127.0.0.0/8 and ::1 do not leave through any other device.
-    if (is_loopback(local) && is_loopback(remote))
+    // 127.0.0.0/8 and ::1 do not leave through any other device, and the kernel has carried a connection of
+    // theirs until now. What has changed since may forbid them all the same.
+    if (fresh && is_loopback(local) && is_loopback(remote))
         return Reason::kNone;
     const uint32_t device = option(fd, SO_BINDTOIFINDEX);
     switch (way_between({local.family, local.ip, remote.ip, local.port, remote.port, option(fd, SO_MARK),
@@ -112,7 +113,14 @@ void reconsider(Stream& stream, int fd) {
     // On top of a copy of this very thread, in a signal handler, nothing can be left: the next call will.
     if (held_locks != 0)
         return;
-    const Judgement judgement = judge_stream(stream, fd, false);
+    Judgement judgement = judge_stream(stream, fd, false);
+    if (judgement.reason == Reason::kNone) {
+        // It may be an address, a route or a routing rule that has changed.
+        const Reason way = led_astray(stream, fd, false);
+        if (way == Reason::kLimit)
+            return;  // the next call asks again
+        judgement.reason = way;
+    }
     if (judgement.reason == Reason::kNone) {
         stream.judged.store(judgement.word, std::memory_order_relaxed);
         return;

@@ -441,10 +441,16 @@ bool leave(Stream& stream, int fd, Reason reason);
 void note_socket_filter(Stream& stream);
 /// Before the connection is fused: what forbids it, if anything does.
 Reason forbidden(Stream& stream, int fd);
-/// kNone, unless what this end sends takes another way than through lo, although its peer is on this host.
-Reason led_astray(const Stream& stream, int fd);
+/// kNone, unless what this end sends takes another way than through lo, or none, although its peer is on this
+/// host. `fresh`: it is about to be fused; otherwise it may have changed since.
+Reason led_astray(const Stream& stream, int fd, bool fresh);
 /// The verdict may be another one than when the stream was judged: leaves the ring if something forbids it.
 void reconsider(Stream& stream, int fd);
+/// It surely is.
+inline void judge_anew(Stream& stream, int fd) {
+    stream.judged.store(0, std::memory_order_relaxed);
+    reconsider(stream, fd);
+}
 /// On the data path, before bytes go into the ring or come out of it.
 inline void heed_verdict(Stream& stream, int fd) {
     // Relaxed: a hint, see verdict_word().

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import bpf
-from common import (Case, HEADERS, HERE, LIBRARY, NOBODY, Pair, SOMETIME, captured, clean, clean_environment,
-                    load_rules, main, nft_counted, payload, run, status, unified_groups, until, works)
+from common import (Case, HEADERS, HERE, LIBRARY, NOBODY, Pair, SOMETIME, WAYS_CLOSED, captured, clean, clean_environment,
+                    load_rules, main, nft_counted, payload, prepare_ways, run, status, unified_groups, until, works)
 from harness.observe import descriptors
 
 MUCH = 1_000_000
@@ -145,6 +145,57 @@ class Alone(Case):
             pair.ask("send", answer["number"], 100_000)
         table = run("nsenter", "-t", str(router.pid), "-n", "ip", "-s", "-j", "link", "show", "w0")
         self.assertGreater(json.loads(table)[0]["stats64"]["rx"]["bytes"], 200_000)
+
+    def test_ways_that_close(self) -> None:
+        """What takes the kernel's packets their way takes the ring's bytes theirs; when it goes they arrive. Everybody
+        sees it, and a process that has seen it before."""
+        prepare_ways(self)
+        pairs: dict[str, Pair] = {}
+        for what, address, close, reopen in WAYS_CLOSED:
+            with self.subTest(what=what):
+                pair = pairs.setdefault(address, Pair(self, user=NOBODY, addresses=(address,)))
+                connection = self.fused(pair)
+                other = self.fused(pair)
+                pair.ask("send", connection, 100)
+                run(*close)
+                try:
+                    self.leaves_for_nowhere(pair, connection)
+                    self.assertEqual(pair.ask("pull", connection, 1 << 30, 0.3)["got"], 0)
+                finally:
+                    run(*reopen)
+                self.assertGreater(pair.ask("pull", connection, 1, 20)["got"], 0)
+                self.assertIn("not-local", pair.ask("look", connection)["reasons"])
+                # What has traffic only when all is well again stays.
+                self.assertTrue(pair.ask("send", other, 10_000)["ring"])
+
+    def leaves_for_nowhere(self, pair: Pair, connection: int) -> None:
+        """What it sends until it has left is received; what comes after that is not."""
+        def left() -> bool:
+            pair.ask("push", connection, 10)
+            pair.ask("pull", connection, 1 << 30, 0.02)
+            return pair.ask("look", connection)["lanes"][0] == 0
+
+        until(left, "the connection has left", FULL, 0.01)
+        pair.ask("push", connection, 1000)
+
+    def test_options_that_close_the_way(self) -> None:
+        """Options of a socket after which the kernel drops what it sends or gets, at each moment of a connection."""
+        pair = Pair(self)
+        for option in ("signature", "policy", "device", "map"):
+            for fused in (True, False):
+                with self.subTest(option=option, fused=fused):
+                    if option == "device" and not fused:
+                        continue  # the kernel's own judgement, before anything is fused
+                    number = pair.ask("new")["number"] if fused else pair.ask("young")["number"]
+                    try:
+                        pair.ask("option", number, option)
+                    except AssertionError as problem:
+                        self.skipTest(f"this kernel has no such option: {problem}")
+                    try:
+                        pair.ask("push", number, 50_000)
+                    except AssertionError as problem:
+                        self.assertEqual((option, "Permission" in str(problem)), ("map", True), problem)
+                    self.assertEqual(pair.ask("pull", number, 50_000, 0.5)["got"], 0)
 
     def crossed(self, rules: str, first: tuple[int, int], second: tuple[int, int]) -> list[str]:
         load_rules(rules)

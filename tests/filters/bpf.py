@@ -9,8 +9,8 @@ import platform
 import struct
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine(), 321)
-MAP_CREATE, MAP_LOOKUP, PROG_LOAD, PROG_ATTACH, PROG_DETACH, LINK_CREATE = 0, 1, 5, 8, 9, 28
-TYPE_SCHED_CLS, TYPE_XDP, TYPE_CGROUP_SKB = 3, 6, 8
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, PROG_LOAD, PROG_ATTACH, PROG_DETACH, LINK_CREATE = 0, 1, 2, 5, 8, 9, 28
+TYPE_SCHED_CLS, TYPE_XDP, TYPE_CGROUP_SKB, TYPE_SK_MSG = 3, 6, 8, 16
 CGROUP_INGRESS, CGROUP_EGRESS, ATTACH_XDP, TCX_INGRESS = 0, 1, 37, 46
 XDP_GENERIC = 2
 LO = 1
@@ -88,3 +88,16 @@ class Counter:
             if descriptor >= 0:
                 os.close(descriptor)
         self.link = self.program = self.map = -1
+
+
+def drop_what_is_sent(descriptor: int) -> None:
+    """Puts a socket into a map (sockmap) whose program lets nothing be sent."""
+    sockets = bpf(MAP_CREATE, struct.pack("<IIII", 15, 4, 4, 1))
+    code = ctypes.create_string_buffer(instruction(0xb7, 0x00) + instruction(0x95, 0x00))  # return SK_DROP
+    licence = ctypes.create_string_buffer(b"GPL")
+    verdict = 7
+    program = bpf(PROG_LOAD, struct.pack("<IIQQIIQII16sII", TYPE_SK_MSG, 2, ctypes.addressof(code), ctypes.addressof(licence),
+                                         0, 0, 0, 0, 0, b"lf_test", 0, verdict))
+    bpf(PROG_ATTACH, struct.pack("<IIII", sockets, program, verdict, 0))
+    key, value = (ctypes.create_string_buffer(struct.pack("<I", number)) for number in (0, descriptor))
+    bpf(MAP_UPDATE, struct.pack("<IIQQQ", sockets, 0, ctypes.addressof(key), ctypes.addressof(value), 0))

@@ -74,6 +74,28 @@ def main(needs: Sequence[str]) -> None:
     harness_case.main(needs=needs, preload=False)
 
 
+#: An address of our own, and what takes a connection from it to itself its way: commands that do and undo it.
+OF_OUR_OWN = "10.7.7.7"
+WAYS_CLOSED = (
+    ("the address is deleted", OF_OUR_OWN, ("ip", "address", "del", f"{OF_OUR_OWN}/32", "dev", "lo"),
+     ("ip", "address", "add", f"{OF_OUR_OWN}/32", "dev", "lo")),
+    ("the address 127.0.0.1 is deleted", "127.0.0.1", ("ip", "address", "del", "127.0.0.1/8", "dev", "lo"),
+     ("ip", "address", "add", "127.0.0.1/8", "dev", "lo")),
+    ("a rule prohibits it", "127.0.0.1", ("ip", "rule", "add", "pref", "0", "to", "127.0.0.1", "prohibit"),
+     ("ip", "rule", "del", "pref", "0", "to", "127.0.0.1", "prohibit")),
+)
+
+
+def prepare_ways(case: Case) -> None:
+    """The address is there, and rules are heeded before the kernel's own table of local addresses."""
+    case.addCleanup(works, "ip", "rule", "del", "pref", "10")
+    case.addCleanup(works, "ip", "rule", "add", "pref", "0", "lookup", "local")
+    case.addCleanup(works, "ip", "address", "del", f"{OF_OUR_OWN}/32", "dev", "lo")
+    run("ip", "address", "add", f"{OF_OUR_OWN}/32", "dev", "lo")
+    run("ip", "rule", "add", "pref", "10", "lookup", "local")
+    run("ip", "rule", "del", "pref", "0")
+
+
 def element_counted(table: str, port: int) -> tuple[int, int]:
     """The counter that stands in an element of a set or a map."""
     found = re.search(rf"{port} counter packets (\d+) bytes (\d+)", run("nft", "list", "table", *table.split()))
@@ -144,6 +166,9 @@ class Guard:
 
     def said(self) -> list[str]:
         return self.output.read_text().splitlines()
+
+    def processor_time(self) -> float:
+        return sum(map(int, Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13])) / 100
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -14,8 +14,8 @@ import unittest
 from pathlib import Path
 
 import bpf
-from common import (Case, Guard, HEADERS, NOBODY, Pair, SEEN, SOMETIME, SOON, captured, clean, element_counted, load_rules,
-                    main, nft_counted, payload, run, status, unified_groups, until, works)
+from common import (Case, Guard, HEADERS, NOBODY, Pair, SEEN, SOMETIME, SOON, WAYS_CLOSED, captured, clean, element_counted, load_rules,
+                    main, nft_counted, payload, prepare_ways, run, status, unified_groups, until, works)
 
 MUCH = 1_000_000
 ETHERNET = 14
@@ -314,6 +314,72 @@ class Facilities(Case):
             counter.detach_cgroup(str(upper), bpf.CGROUP_INGRESS)), HEADERS)
         self.assertTrue(outside.ask("send", bystander, 10_000)["ring"])
         self.pair.close()
+
+    def test_cgroup_that_is_removed(self) -> None:
+        """A group that is no more keeps its programs for the sockets that were made in it."""
+        counter = self.program(bpf.TYPE_CGROUP_SKB)
+        groups = [unified_groups() / f"loopfast-{name}-{os.getpid()}" for name in ("removed", "left")]
+        for group in groups:
+            group.mkdir()
+            self.addCleanup(works, "rmdir", str(group))
+        said = len(self.guard.said())
+        counter.attach_cgroup(str(groups[0]), bpf.CGROUP_INGRESS)
+        self.guard.wait_for("cgroup: program", said)
+        pair = Pair(self, group=str(groups[0]))  # its listener's socket is made there
+        pair.ask("group", groups[1])
+        groups[0].rmdir()
+        time.sleep(SEEN)
+        before = counter.read()
+        new = pair.ask("new")
+        self.assertIn("filter", new["reasons"], new)
+        pair.ask("send", new["number"], MUCH)
+        self.assertGreater(counter.read()[1] - before[1], MUCH)
+        self.assertTrue(self.pair.ask("new")["ring"])  # others are not concerned
+        pair.close()
+
+    def test_ways_that_close(self) -> None:
+        """Addresses, routes and routing rules are each connection's own matter: the guard makes them ask again."""
+        prepare_ways(self)
+        said = self.guard.said()
+        for what, address, close, reopen in WAYS_CLOSED:
+            with self.subTest(what=what):
+                pair = Pair(self, user=NOBODY, addresses=(address,))
+                connection = pair.ask("new")
+                self.assertTrue(connection["ring"], connection)
+                run(*close)
+                try:
+                    time.sleep(SEEN)
+                    pair.ask("push", connection["number"], 50_000)
+                    self.assertEqual(pair.ask("pull", connection["number"], 50_000, 0.3)["got"], 0)
+                    self.assertEqual(pair.ask("look", connection["number"])["reasons"][0], "not-local")
+                finally:
+                    run(*reopen)
+                self.assertEqual(pair.ask("pull", connection["number"], 50_000, 20)["got"], 50_000)
+                pair.close()
+        self.assertTrue(self.pair.ask("new")["ring"])
+        self.assertEqual(self.guard.said(), said)
+
+    def test_rules_beyond_counting(self) -> None:
+        """Chains that are reached on thousands of ways, and a large set that many rules look into, are judged once."""
+        depth = 14
+        jumps = "".join(f"chain j{i} {{ meta mark 1 jump j{i + 1}; meta mark 2 jump j{i + 1}; }}; " for i in reversed(range(depth)))
+        elements = ", ".join(f"10.{i >> 8}.{i & 255}.1" for i in range(20_000))
+        looks = "".join(f"udp dport {i} counter; ip saddr @s accept; " for i in range(1, 200))
+        load_rules(f"table inet t {{ chain j{depth} {{ udp dport 9 counter; }}; {jumps} set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; "
+                   f"chain c {{ type filter hook input priority 0; jump j0; }}; chain d {{ type filter hook input priority 1; {looks} }}; }}")
+        time.sleep(SEEN)
+        self.assertTrue(self.pair.ask("new")["ring"], self.guard.said())
+        used = []
+        for _ in range(5):
+            said = len(self.guard.said())
+            begin = self.guard.processor_time()
+            load_rules("add table inet u; add chain inet u c { type filter hook input priority 2; }; add rule inet u c counter")
+            self.guard.wait_for("table inet u", said)
+            used.append(self.guard.processor_time() - begin)
+            run("nft", "delete", "table", "inet", "u")
+            self.guard.wait_for("nothing forbids", said + 1)
+        # It took seconds: each way and each look by itself. The processor's time does not depend on who else is there.
+        self.assertLess(statistics.median(used), 0.5, used)
 
     def test_cgroup_of_the_first(self) -> None:
         """A process's very first connection, whose other end is in another group."""

@@ -7,6 +7,8 @@ arguments, each answer one line of JSON:
     send N BYTES     so many bytes from the connecting end to the accepting one, checked; and 1 byte back
     push N BYTES     only sent, not received, and without waiting for room   -> how many the stream took
     pull N BYTES SECONDS   receives so many, checked, or what comes in that time
+    young            a new connection without traffic    -> number
+    option N WHICH   sets one at an end (OPTIONS)
     look N           lanes and reasons now
     load on|off      a thread that streams over a connection of its own both ways and checks every byte
     filter N         gives the accepted end a socket filter that lets everything pass
@@ -25,9 +27,12 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
+
+import bpf
 
 SIO_LOOPBACK_FAST_PATH = 0x98000010
 LIBRARY = ctypes.CDLL(None)
@@ -69,8 +74,35 @@ def receive(sock: socket.socket, size: int) -> bytes:
     return b"".join(parts)
 
 
+def sign(end: socket.socket) -> None:
+    """TCP_MD5SIG: what its peer sends has no signature, and is dropped."""
+    address, port = end.getpeername()
+    where = struct.pack("=H", socket.AF_INET) + struct.pack(">H", port) + socket.inet_aton(address)
+    end.setsockopt(socket.IPPROTO_TCP, 14, where.ljust(128, b"\0") + struct.pack("=BBHi", 0, 0, 3, 0) + b"key".ljust(80, b"\0"))
+
+
+def block(end: socket.socket) -> None:
+    """IP_XFRM_POLICY: nothing goes out of it."""
+    selector = struct.pack("=16s16sHHHHHBBBiI", b"", b"", 0, 0, 0, 0, socket.AF_INET, 0, 0, 0, 0, 0).ljust(56, b"\0")
+    forever = struct.pack("=4Q", *[(1 << 64) - 1] * 4)
+    end.setsockopt(socket.IPPROTO_IP, 17, selector + forever + bytes(64) + struct.pack("=IIBBBB4x", 0, 0, 1, 1, 0, 0))
+
+
+def bind_elsewhere(end: socket.socket) -> None:
+    """SO_BINDTODEVICE: to one that is not lo."""
+    subprocess.run("ip link show e0 || ip link add e0 type veth peer name e1 && ip link set e0 up", shell=True, check=True,
+                   capture_output=True, env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"})
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"e0\0")
+
+
+#: By the connecting end, but for the signature, which the accepting one wants.
+OPTIONS = {"signature": lambda connection: sign(connection.other), "policy": lambda connection: block(connection.one),
+           "device": lambda connection: bind_elsewhere(connection.one),
+           "map": lambda connection: bpf.drop_what_is_sent(connection.one.fileno())}
+
+
 class Connection:
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, young: bool = False) -> None:
         self.one = socket.socket()
         opt_in(self.one)
         if SOURCE:
@@ -82,7 +114,7 @@ class Connection:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.settimeout(20)
         self.sent = self.received = 0
-        for _ in range(30):
+        for _ in range(0 if young else 30):
             self.send(100)
             if self.lanes() == [1, 1]:
                 break
@@ -226,6 +258,11 @@ def main() -> None:
                 answer = {"taken": connections[int(words[1])].push(int(words[2]))}
             elif words[0] == "pull":
                 answer = {"got": connections[int(words[1])].pull(int(words[2]), float(words[3]))}
+            elif words[0] == "young":
+                answer = {"number": len(connections)}
+                connections[len(connections)] = Connection(listener, young=True)
+            elif words[0] == "option":
+                OPTIONS[words[2]](connections[int(words[1])])
             elif words[0] == "look":
                 answer = connections[int(words[1])].look()
             elif words[0] == "filter":
