@@ -7,7 +7,8 @@
 // Who scans the rings and finds it changed asks the kernel before it reports that ring. It costs a comparison
 // for each message, and a system call only where lanes alternate.
 //
-// No order is kept from a ring to the kernel lane and from one ring to another beyond that of the scan.
+// Who sleeps is told of what ended the sleep in the order of the calls (EpollSet::tell_in_order). Else no
+// order is kept from a ring to the kernel lane and from one ring to another beyond that of the scan.
 #pragma once
 
 #include "base/own_calls.h"
