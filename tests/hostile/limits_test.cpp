@@ -28,9 +28,9 @@ namespace {
 
 constexpr long kMebibyte = 1 << 20;
 constexpr uint64_t kLargeRing = 16 * kMebibyte;
-/// Of the process, whatever the number of connections: the steward's two, and the file that tells of
-/// captures.
-constexpr long kOnce = 3;
+/// Of the process, whatever the number of connections: the steward's two, the file that tells of captures,
+/// and the socket that tells of changed addresses and routes.
+constexpr long kOnce = 4;
 
 /// Fuses a victim that connects, by a segment larger than any that the library makes by itself.
 std::unique_ptr<Attack> fuse_with_large_segment(Victim& victim, uint64_t capacity = kLargeRing) {

@@ -148,10 +148,12 @@ class Compared(Case):
 
     def holds(self, program: Program | int) -> tuple[int, int]:
         """What a server holds at rest: its own descriptors with the links of its connections, and its segments.
-        What else the library has (a log, epoll sets, the steward's event, the capture list) is the process's."""
+        What else the library has (a log, epoll sets, the steward's event, the capture list, the socket
+        that tells of changed routes) is the process's."""
         pid = program if isinstance(program, int) else program.pid
+        told = observe.netlink_sockets(pid)
         held = [target for number, target in observe.descriptors(pid).items()
-                if number < FIRST_HIDDEN or target.startswith("socket:")]
+                if number < FIRST_HIDDEN or (target.startswith("socket:") and target not in told)]
         return len(held), observe.segments(pid)
 
     def holds_again(self, program: Program | int, before: tuple[int, int], spare: int = 0) -> None:

@@ -57,14 +57,24 @@ def descriptors(pid: int) -> dict[int, str]:
 
 def of_connections(pid: int) -> dict[int, str]:
     """The descriptors of a process without those that the library has once in it, however many connections there
-    are: a thread's and the steward's epoll sets, the steward's event, the list of packet sockets."""
+    are: a thread's and the steward's epoll sets, the steward's event, the list of packet sockets, the socket that
+    tells of changed routes."""
+    told = netlink_sockets(pid)
     return {number: target for number, target in descriptors(pid).items()
-            if target not in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") and not target.endswith("/net/packet")}
+            if target not in ("anon_inode:[eventpoll]", "anon_inode:[eventfd]") and not target.endswith("/net/packet")
+            and target not in told}
+
+
+def netlink_sockets(pid: int) -> set[str]:
+    """Those of a process's network namespace, as descriptors are shown."""
+    lines = Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]
+    return {f"socket:[{line.split()[-1]}]" for line in lines}
 
 
 def sockets(pid: int) -> int:
     """How many descriptors of a process are sockets: the program's own and the library's links."""
-    return sum(target.startswith("socket:") for target in descriptors(pid).values())
+    told = netlink_sockets(pid)
+    return sum(target.startswith("socket:") and target not in told for target in descriptors(pid).values())
 
 
 def segments(pid: int) -> int:
