@@ -254,6 +254,12 @@ void option_set(Stream& stream, int fd, int level, int name, const void* value, 
         if (sys::getsockopt(fd, SOL_TCP, TCP_INQ, &on, &length) == 0)
             shared.tells_rest.store(on != 0, std::memory_order_relaxed);
     }
+    if (level == SOL_TCP && name == TCP_USER_TIMEOUT) {
+        int milliseconds = 0;
+        socklen_t length = sizeof milliseconds;
+        if (sys::getsockopt(fd, SOL_TCP, TCP_USER_TIMEOUT, &milliseconds, &length) == 0)
+            shared.user_timeout.store(static_cast<uint32_t>(milliseconds), std::memory_order_relaxed);
+    }
     if (level == SOL_TCP && (name == TCP_CORK || name == TCP_NODELAY) && size >= sizeof(int)) {
         // As the kernel has just read it. To ask would cost connections that send little a tenth of their
         // time.

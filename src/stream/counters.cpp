@@ -171,13 +171,16 @@ bool read_options(Stream& stream, int fd) {
     int locked = 0;
     int tells_rest = 0;
     int corked = 0;
+    int user_timeout = 0;
     // A timeout that is not known would be a call that never ends.
     if (!timeout_of(fd, SO_RCVTIMEO, receive_timeout) || !timeout_of(fd, SO_SNDTIMEO, send_timeout) ||
         !option_of(fd, SOL_TCP, TCP_INQ, tells_rest) || !option_of(fd, SOL_TCP, TCP_CORK, corked) ||
+        !option_of(fd, SOL_TCP, TCP_USER_TIMEOUT, user_timeout) ||
         !option_of(fd, SOL_SOCKET, SO_RCVLOWAT, low_water) || !option_of(fd, SOL_SOCKET, SO_BUF_LOCK, locked))
         return false;
     shared.tells_rest.store(tells_rest != 0, std::memory_order_relaxed);
     shared.corked.store(corked != 0, std::memory_order_relaxed);
+    shared.user_timeout.store(static_cast<uint32_t>(user_timeout), std::memory_order_relaxed);
     shared.receive_timeout.store(receive_timeout, std::memory_order_relaxed);
     shared.send_timeout.store(send_timeout, std::memory_order_relaxed);
     shared.low_water.store(static_cast<uint32_t>(low_water), std::memory_order_relaxed);

@@ -159,7 +159,13 @@ long send_some(Stream& stream, int fd, const Buffers& from, size_t size, int fla
     if (result.status == RingResult::kBroken)
         return break_connection(stream, fd);
     shared.full_count.fetch_add(1, std::memory_order_relaxed);
+    found_no_room(stream);
     return -EAGAIN;
+}
+
+void mind_full_ring(Stream& stream) {
+    if (steward_hooks.found_no_room != nullptr)
+        steward_hooks.found_no_room(stream);
 }
 
 uint64_t bytes_unsent(const Stream& stream) {

@@ -81,6 +81,7 @@ struct alignas(64) SharedHalf {
     std::atomic<uint64_t> receive_size;      ///< what SO_RCVBUF adds to the peer's limit; 0: never set
     std::atomic<int64_t> receive_timeout;    ///< SO_RCVTIMEO, nanoseconds; kForever for none
     std::atomic<int64_t> send_timeout;       ///< SO_SNDTIMEO
+    std::atomic<uint32_t> user_timeout;      ///< TCP_USER_TIMEOUT, milliseconds; 0 for none
     std::atomic<int> holders[kMostHolders];  ///< process ids of the relatives that hold the descriptor
     FamilyLock link_lock;                    ///< for draining the link, which relatives share
     std::atomic<uint32_t> armings;           ///< since the link was drained, see wait/sleeper.cpp

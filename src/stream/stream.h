@@ -262,6 +262,13 @@ inline bool has_room(const Stream& stream) {
     return used <= limit && limit - used >= limit / 3;
 }
 
+/// A stream's program was told that there is no room. How long it may be so, TCP_USER_TIMEOUT says.
+void mind_full_ring(Stream& stream);
+inline void found_no_room(Stream& stream) {
+    if (stream.shared->user_timeout.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        mind_full_ring(stream);
+}
+
 /// A poll of whatever kind that finds no room makes room, when it comes, an edge to sets that ask for it, as
 /// a send does that finds none. (The kernel's sets SOCK_NOSPACE.)
 inline void polled_without_room(Stream& stream) {
@@ -270,6 +277,7 @@ inline void polled_without_room(Stream& stream) {
     // seq_cst: before the caller's next look at the ring. Who finds no room then is told of it by a peer
     // whose bell comes after this.
     stream.shared->full_count.fetch_add(1, std::memory_order_seq_cst);
+    found_no_room(stream);
 }
 
 /// The readiness of a stream that is in the middle of its life, with both directions on the ring and nothing
@@ -372,6 +380,8 @@ struct StewardHooks {
     bool (*send_the_rest)(Stream& stream, int fd, bool shut_down) = nullptr;
     /// Some bytes are held back: will they be shown in time? See held.cpp.
     bool (*mind)() = nullptr;
+    /// A stream with TCP_USER_TIMEOUT was found full. See wait/impatience.h.
+    void (*found_no_room)(Stream& stream) = nullptr;
 };
 inline StewardHooks steward_hooks;
 /// Which steward is on duty: a forked child has none until it needs one.

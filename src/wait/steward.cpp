@@ -19,6 +19,7 @@
 #include "base/ready.h"
 #include "link/identity.h"
 #include "table/table.h"
+#include "wait/impatience.h"
 
 namespace loopfast {
 
@@ -115,16 +116,22 @@ void see_to_all(const epoll_event* events, int count) {
     unfinished.store(kept, std::memory_order_relaxed);
 }
 
-/// Bytes are held back, or were lately (MSG_MORE, stream/held.cpp): then the thread looks at the clock, so
-/// that who holds some back seldom has to wake it.
+/// Bytes are held back, or were lately (MSG_MORE, stream/held.cpp), or a ring with TCP_USER_TIMEOUT is full:
+/// then the thread looks at the clock, so that who holds some back seldom has to wake it.
 std::atomic<bool> minding{false};
 std::atomic<bool> minds{false};  ///< there is a thread that would
 constexpr int kMindMilliseconds = 50;
 constexpr int kQuietRounds = 40;
 
-void mind_held() {
+/// @return whether there is something to be minded.
+bool look_after_all() {
+    const bool held = show_overdue(stream_at);
+    return leave_full_rings() || held;
+}
+
+void mind_all() {
     static int quiet = 0;  // the thread's own
-    if (show_overdue(stream_at)) {
+    if (look_after_all()) {
         quiet = 0;
         return;
     }
@@ -133,7 +140,7 @@ void mind_held() {
     quiet = 0;
     // Dekker with mind(): say it, then look.
     minding.store(false, std::memory_order_seq_cst);
-    if (show_overdue(stream_at))
+    if (look_after_all())
         minding.store(true, std::memory_order_seq_cst);
 }
 
@@ -152,7 +159,7 @@ void* serve(void*) {
                                            nullptr);
         see_to_all(events, count);
         if (minding.load(std::memory_order_seq_cst))
-            mind_held();
+            mind_all();
         if (errand_count.load(std::memory_order_relaxed) != 0)
             run_all_errands();
     }
@@ -179,6 +186,7 @@ bool mind() {
 void mind_no_more() {
     minds.store(false, std::memory_order_seq_cst);
     minding.store(false, std::memory_order_seq_cst);
+    forget_full_rings();
     for_each_stream([](Stream& stream) {
         if (const Watching watching(stream); watching.alive())
             show_held(stream);
@@ -310,6 +318,7 @@ void connect_steward() {
     steward_hooks.attend = attend_stream;
     steward_hooks.send_the_rest = accept_errand;
     steward_hooks.mind = mind;
+    connect_impatience(mind);
     table_hooks.steward_forked = forked;
 }
 

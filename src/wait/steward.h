@@ -4,7 +4,8 @@
 // of ours that it has not read lie there. Only we can send them again, over the kernel lane, and a program
 // that computes for a minute makes no call in that time. So there is a thread, from the first fused
 // connection of a process on, that sleeps in an epoll set on the links' hang-ups. It wakes for nothing else:
-// not for a bell, not for time. models/leave.pml has it as a third actor.
+// not for a bell, and for time only while bytes are held back or a ring is full for too long (impatience.h).
+// models/leave.pml has it as a third actor.
 //
 // What it must not disturb: it blocks all signals; a fork's child starts its own when it needs one; calls
 // that the kernel refuses to a process with several threads (unshare, setns) stop it first; and it does not

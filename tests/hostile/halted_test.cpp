@@ -26,7 +26,8 @@ namespace {
 
 constexpr int kNever = 1 << 30;
 constexpr int kRounds = 7;  ///< enough for the ring, with one to spare
-constexpr int kKept = 4;    ///< descriptors that the library makes once: its sets, its look at captures
+/// Descriptors that the library makes once: its sets, its look at captures, what tells of changed ways.
+constexpr int kKept = 5;
 
 /// Of a connection between these ports, the connector's first.
 bool a_name_is_left(long from, long to) {

@@ -1,13 +1,20 @@
 // Timeouts, low-water marks, and signals that end a wait or do not.
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <functional>
+#include <string>
 
 #include "cases.h"
 
@@ -446,6 +453,59 @@ CASE_THAT(closed_by_a_thread_and_restarted, kBlocking) {
     receiving.still_waiting();
     receiving.interrupt(SIGUSR1);
     receiving.finish();
+}
+
+namespace {
+
+constexpr int kImpatience = 300;  // milliseconds
+
+/// Sends until the connection ends, which `wait` waits for where there is no room. @return the errno.
+long send_until_it_ends(int fd, int flags, const std::function<bool()>& wait) {
+    const std::string bytes(65536, 'x');
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < deadline) {
+        if (::send(fd, bytes.data(), bytes.size(), flags | MSG_NOSIGNAL) >= 0)
+            continue;
+        if (errno != EAGAIN)
+            return errno;
+        if (!wait())
+            break;
+    }
+    return -1;
+}
+
+void set_impatience(const End& end) { end.set(IPPROTO_TCP, TCP_USER_TIMEOUT, kImpatience); }
+
+}  // namespace
+
+// A peer that lives and reads nothing: TCP_USER_TIMEOUT says how long that may be so.
+CASE(user_timeout_in_a_poll) {
+    set_impatience(p.a);
+    p.a.call("send until it ends", [fd = p.a.fd()] {
+        return send_until_it_ends(fd, MSG_DONTWAIT, [fd] {
+            pollfd entry{fd, POLLOUT, 0};
+            return ::poll(&entry, 1, 10'000) == 1;
+        });
+    });
+}
+
+CASE(user_timeout_in_a_set) {
+    set_impatience(p.a);
+    p.a.call("send until it ends", [fd = p.a.fd()] {
+        const int set = ::epoll_create1(0);
+        epoll_event entry{EPOLLOUT | EPOLLIN | EPOLLET, {}};
+        ::epoll_ctl(set, EPOLL_CTL_ADD, fd, &entry);
+        const long result =
+            send_until_it_ends(fd, MSG_DONTWAIT, [&] { return ::epoll_wait(set, &entry, 1, 10'000) == 1; });
+        ::close(set);
+        return result;
+    });
+}
+
+CASE_THAT(user_timeout_in_a_send, kBlocking) {
+    set_impatience(p.a);
+    p.a.call("send until it ends",
+             [fd = p.a.fd()] { return send_until_it_ends(fd, 0, [] { return true; }); });
 }
 
 }  // namespace differential
