@@ -49,8 +49,8 @@ void* map_sparse(void* place, size_t size, int flags, int fd) {
     // Another thread may still be in what is replaced: there must be no moment in which nobody may touch it.
     // The kernel moves under the lock that a fault takes.
     const long length = static_cast<long>(size);
-    const long moved = sys::call(SYS_mremap, sys::word(memory), length, length,
-                                 MREMAP_MAYMOVE | MREMAP_FIXED, sys::word(place));
+    const long moved = sys::call(SYS_mremap, sys::word(memory), length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+                                 sys::word(place));
     if (moved == sys::word(place))
         return place;
     sys::munmap(memory, size);

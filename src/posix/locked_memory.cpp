@@ -1,5 +1,5 @@
-// mlockall and munlockall: the kernel does them, and the library learns what its own mappings will cost from now
-// on (base/sparse.h).
+// mlockall and munlockall: the kernel does them, and the library learns what its own mappings will cost from
+// now on (base/sparse.h).
 #include <sys/mman.h>
 
 #include "base/sparse.h"
