@@ -31,6 +31,7 @@ def connect():
 def work(number):
     manager = connect()
     tasks, results = manager.tasks(), manager.results()
+    results.put((number, "ready"))
     while (task := tasks.get()) is not None:
         results.put((task[0], hashlib.sha256(task[1]).hexdigest()))
     return number
@@ -42,6 +43,7 @@ def main():
     context = multiprocessing.get_context(sys.argv[3])
     workers = [context.Process(target=work, args=(number,)) for number in range(4)]
     for worker in workers: worker.start()
+    assert sorted(results.get() for _ in workers) == [(number, "ready") for number in range(4)]    # so each gets some
     sent = {}
     for number in range(rounds):
         data = bytes([number % 251]) * (number * 997 % 200_000 + 1)
@@ -209,7 +211,7 @@ class PythonWork(Compared):
                 self.holds_again(server, before)
             return results
 
-        self.compare(scenario, fused=6)
+        self.compare(scenario, fused=8)
 
     def test_listener_that_forks(self) -> None:
         server_script, client_script = self.script("server.py", LISTENER), self.script("client.py", TALKER)
