@@ -86,5 +86,8 @@ void resolve();
 
 /// The address of the next definition of `name` after this library's, or nullptr.
 void* next_symbol(const char* name);
+template <typename Function> Function next(const char* name) {
+    return reinterpret_cast<Function>(next_symbol(name));
+}
 
 }  // namespace loopfast::real

@@ -7,28 +7,20 @@
 
 namespace loopfast {
 
-namespace {
-
-template <typename Function> Function next(const char* name) {
-    return reinterpret_cast<Function>(real::next_symbol(name));
-}
-
-}  // namespace
-
 // Each call says anew whether the future is locked; a failed one says nothing.
 void note_mlockall(int flags) {
     future_is_locked.store((flags & MCL_FUTURE) != 0, std::memory_order_relaxed);
 }
 
 LOOPFAST_PUBLIC int mlockall(int flags) noexcept {
-    const int result = next<int (*)(int)>("mlockall")(flags);
+    const int result = real::next<int (*)(int)>("mlockall")(flags);
     if (result == 0)
         note_mlockall(flags);
     return result;
 }
 
 LOOPFAST_PUBLIC int munlockall() noexcept {
-    const int result = next<int (*)()>("munlockall")();
+    const int result = real::next<int (*)()>("munlockall")();
     if (result == 0)
         note_mlockall(0);
     return result;

@@ -20,10 +20,6 @@ namespace loopfast {
 
 namespace {
 
-template <typename Function> Function next(const char* name) {
-    return reinterpret_cast<Function>(real::next_symbol(name));
-}
-
 /// While it exists, the kernel has of signals what a new image shall inherit.
 class Inheritance {
 public:
@@ -65,25 +61,26 @@ using WithEnvironment = int (*)(const char*, char* const*, char* const*);
 }  // namespace
 
 LOOPFAST_PUBLIC int execve(const char* path, char* const* arguments, char* const* environment) noexcept {
-    return exec_with([&] { return next<WithEnvironment>("execve")(path, arguments, environment); });
+    return exec_with([&] { return real::next<WithEnvironment>("execve")(path, arguments, environment); });
 }
 LOOPFAST_PUBLIC int execv(const char* path, char* const* arguments) noexcept {
-    return exec_with([&] { return next<WithEnvironment>("execve")(path, arguments, environ); });
+    return exec_with([&] { return real::next<WithEnvironment>("execve")(path, arguments, environ); });
 }
 LOOPFAST_PUBLIC int execvpe(const char* path, char* const* arguments, char* const* environment) noexcept {
-    return exec_with([&] { return next<WithEnvironment>("execvpe")(path, arguments, environment); });
+    return exec_with([&] { return real::next<WithEnvironment>("execvpe")(path, arguments, environment); });
 }
 LOOPFAST_PUBLIC int execvp(const char* path, char* const* arguments) noexcept {
-    return exec_with([&] { return next<WithEnvironment>("execvpe")(path, arguments, environ); });
+    return exec_with([&] { return real::next<WithEnvironment>("execvpe")(path, arguments, environ); });
 }
 LOOPFAST_PUBLIC int fexecve(int fd, char* const* arguments, char* const* environment) noexcept {
     using Function = int (*)(int, char* const*, char* const*);
-    return exec_with([&] { return next<Function>("fexecve")(fd, arguments, environment); });
+    return exec_with([&] { return real::next<Function>("fexecve")(fd, arguments, environment); });
 }
 LOOPFAST_PUBLIC int execveat(int at, const char* path, char* const* arguments, char* const* environment,
                              int flags) noexcept {
     using Function = int (*)(int, const char*, char* const*, char* const*, int);
-    return exec_with([&] { return next<Function>("execveat")(at, path, arguments, environment, flags); });
+    return exec_with(
+        [&] { return real::next<Function>("execveat")(at, path, arguments, environment, flags); });
 }
 
 namespace {
@@ -133,33 +130,33 @@ LOOPFAST_PUBLIC int posix_spawn(pid_t* pid, const char* path, const posix_spawn_
                                 char* const* environment) {
     part_with_inherited();
     const Inheritance inheritance;
-    return next<decltype(&::posix_spawn)>("posix_spawn")(pid, path, actions, attributes, arguments,
-                                                         environment);
+    return real::next<decltype(&::posix_spawn)>("posix_spawn")(pid, path, actions, attributes, arguments,
+                                                               environment);
 }
 LOOPFAST_PUBLIC int posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
                                  const posix_spawnattr_t* attributes, char* const* arguments,
                                  char* const* environment) {
     part_with_inherited();
     const Inheritance inheritance;
-    return next<decltype(&::posix_spawnp)>("posix_spawnp")(pid, file, actions, attributes, arguments,
-                                                           environment);
+    return real::next<decltype(&::posix_spawnp)>("posix_spawnp")(pid, file, actions, attributes, arguments,
+                                                                 environment);
 }
 LOOPFAST_PUBLIC int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd,
                                                      int onto) noexcept {
     if (Stream* const stream = find_stream(fd))
         part_with(*stream, fd, Reason::kOption);
-    return next<int (*)(posix_spawn_file_actions_t*, int, int)>("posix_spawn_file_actions_adddup2")(actions,
-                                                                                                    fd, onto);
+    return real::next<int (*)(posix_spawn_file_actions_t*, int, int)>("posix_spawn_file_actions_adddup2")(
+        actions, fd, onto);
 }
 LOOPFAST_PUBLIC int system(const char* command) {
     part_with_inherited();
     const Inheritance inheritance;
-    return next<int (*)(const char*)>("system")(command);
+    return real::next<int (*)(const char*)>("system")(command);
 }
 LOOPFAST_PUBLIC FILE* popen(const char* command, const char* mode) {
     part_with_inherited();
     const Inheritance inheritance;
-    return next<FILE* (*)(const char*, const char*)>("popen")(command, mode);
+    return real::next<FILE* (*)(const char*, const char*)>("popen")(command, mode);
 }
 
 }  // namespace loopfast

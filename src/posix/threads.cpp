@@ -8,29 +8,21 @@
 
 namespace loopfast {
 
-namespace {
-
-template <typename Function> Function next(const char* name) {
-    return reinterpret_cast<Function>(real::next_symbol(name));
-}
-
-}  // namespace
-
 LOOPFAST_PUBLIC int unshare(int flags) noexcept {
     stop_steward();
-    return next<int (*)(int)>("unshare")(flags);
+    return real::next<int (*)(int)>("unshare")(flags);
 }
 
 LOOPFAST_PUBLIC int setns(int fd, int type) noexcept {
     stop_steward();
-    return next<int (*)(int, int)>("setns")(fd, type);
+    return real::next<int (*)(int, int)>("setns")(fd, type);
 }
 
 // Not noexcept: the frames below are unwound.
 LOOPFAST_PUBLIC void pthread_exit(void* value) {
     if (sys::gettid() == sys::getpid())
         retire_steward();
-    next<void (*)(void*)>("pthread_exit")(value);
+    real::next<void (*)(void*)>("pthread_exit")(value);
     __builtin_unreachable();
 }
 

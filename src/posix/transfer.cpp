@@ -47,10 +47,10 @@ template <typename Call> ssize_t kernel_receive(Stream& stream, int fd, int flag
             return -1;
         result = call();
         error = errno;
-        if (result < 0 && error == ENOTSOCK) [[unlikely]]
-            error = error_of_no_socket(fd);
         scope.count(result, flags);
     }
+    if (result < 0 && error == ENOTSOCK) [[unlikely]]
+        error = error_of_no_socket(fd);  // outside of the scope, which a hand-over waits for
     after_kernel_call(stream, fd);
     errno = error;
     return result;
@@ -72,10 +72,10 @@ template <typename Call> ssize_t kernel_send(Stream& stream, int fd, size_t size
             return -1;
         result = call();
         error = errno;
-        if (result < 0 && error == ENOTSOCK) [[unlikely]]
-            error = error_of_no_socket(fd);
         scope.count(result, size);
     }
+    if (result < 0 && error == ENOTSOCK) [[unlikely]]
+        error = error_of_no_socket(fd);  // outside of the scope, which a hand-over waits for
     after_kernel_call(stream, fd);
     errno = error;
     return result;

@@ -33,7 +33,8 @@ uint64_t name_of(const Stream& stream) {
 /// before its last look at the room (leave_full_rings): one of them finds what the other did.
 void note_full(Stream& stream) {
     const uint64_t name = name_of(stream);
-    // seq_cst: this, and the claims below, in one order with the steward's exchange.
+    // Pairs with the fence in leave_full_rings: of a ring that was filled and an entry that was given free,
+    // one of the two sides sees the other's.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     for (const Entry& entry : entries)
         if (entry.stream.load(std::memory_order_relaxed) == name)
@@ -116,7 +117,8 @@ bool leave_full_rings() {
         }
         entry.since = 0;
         // Free before the last look: see note_full.
-        entry.stream.exchange(0, std::memory_order_seq_cst);
+        entry.stream.store(0, std::memory_order_relaxed);
+        std::atomic_thread_fence(std::memory_order_seq_cst);  // pairs with the one in note_full
         Stream& stream = stream_at(static_cast<uint32_t>(name - 1));
         const Watching watching(stream);
         if (watching.alive() && name_of(stream) == name && is_full(stream)) {

@@ -20,15 +20,9 @@
 #include <thread>
 #include <vector>
 
-namespace {
+#include "require.h"
 
-#define REQUIRE(condition)                                                                                 \
-    do {                                                                                                   \
-        if (!(condition)) {                                                                                \
-            std::fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            std::_Exit(1);                                                                                 \
-        }                                                                                                  \
-    } while (false)
+namespace {
 
 using Clock = std::chrono::steady_clock;
 

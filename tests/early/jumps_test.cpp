@@ -18,15 +18,9 @@
 #include <thread>
 #include <vector>
 
-namespace {
+#include "require.h"
 
-#define REQUIRE(condition)                                                                                 \
-    do {                                                                                                   \
-        if (!(condition)) {                                                                                \
-            std::fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            std::_Exit(1);                                                                                 \
-        }                                                                                                  \
-    } while (false)
+namespace {
 
 int client = -1;
 int server = -1;

@@ -15,15 +15,9 @@
 #include <cstdio>
 #include <cstdlib>
 
-namespace {
+#include "require.h"
 
-#define REQUIRE(condition)                                                                                 \
-    do {                                                                                                   \
-        if (!(condition)) {                                                                                \
-            std::fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            std::_Exit(1);                                                                                 \
-        }                                                                                                  \
-    } while (false)
+namespace {
 
 constexpr int kHigh = 1500;  // beyond an fd_set
 constexpr int kSetBytes = 2048 / 8;

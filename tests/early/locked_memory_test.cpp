@@ -16,16 +16,9 @@
 #include <vector>
 
 #include "connection.h"
+#include "require.h"
 
 namespace {
-
-#define REQUIRE(condition)                                                                                 \
-    do {                                                                                                   \
-        if (!(condition)) {                                                                                \
-            std::fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            std::_Exit(1);                                                                                 \
-        }                                                                                                  \
-    } while (false)
 
 constexpr int kSkipped = 77;
 constexpr int kPairs = 10;
