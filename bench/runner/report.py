@@ -88,9 +88,9 @@ def _range(values: list[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def markdown(results: list[Result]) -> str:
-    """The table of the run, medians with their ranges."""
-    lines = ["| work | unit | kernel | loopfast | ratio | at least | aim | | word, us |",
+def markdown(results: list[Result], other: str = "kernel") -> str:
+    """The table of the run, medians with their ranges; `other` is what loopfast is compared with."""
+    lines = [f"| work | unit | {other} | loopfast | ratio | at least | aim | | word, us |",
              "|---|---|---|---|---|---|---|---|---|"]
     for result in results:
         row = result.row

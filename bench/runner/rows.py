@@ -7,7 +7,7 @@ bounds an absolute figure of loopfast's from above.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import idle, nginx, programs, redis
@@ -182,3 +182,12 @@ def table(lanes: Lanes) -> list[Row]:
         Row("nginx-1", "nginx, wrk with 1 connection", "k/s", kernel, ring, _web(1), missing=no_nginx),
         Row("nginx-32", "nginx, wrk with 32 connections", "k/s", kernel, ring, _web(32), missing=no_nginx),
     ]
+
+
+def against(rows: list[Row], other: Lanes) -> list[Row]:
+    """The same work with two builds' libraries: the other one stands where the kernel stood, and nothing is asked of
+    the ratio. Both run this build's programs. Without the rows that compare with something else than the kernel, and
+    those of the Winsock door, whose programs are linked with this build's."""
+    lane_of = {row.name: row.loopfast for row in table(other)}
+    return [replace(row, kernel=replace(lane_of[row.name], name="other"), least=None, aim=None) for row in rows
+            if row.name != "pingpong-bare" and not row.name.startswith("port-")]

@@ -1,15 +1,15 @@
 // See apart.h.
 #include "base/apart.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
 #include "base/alive.h"
 #include "base/copy.h"
+#include "base/heir.h"
 #include "base/hidden.h"
 #include "base/lock.h"
 #include "base/syscall.h"
@@ -21,11 +21,12 @@ namespace {
 /// More than one meets by accident; as many threads as may be stuck at once.
 constexpr int kMostThreads = 16;
 constexpr int kMostWaiting = 1024;
-constexpr size_t kStackSize = 64 * 1024;
 
 FamilyLock queue_lock;
 int waiting[kMostWaiting];
 std::atomic<int> waiting_count{0};
+/// Taken from there, and not closed yet, or about to be where that may take its time.
+std::atomic<int> in_hand{0};
 std::atomic<int> threads{0};
 
 void close_it(int fd) {
@@ -48,15 +49,23 @@ bool put(int fd) {
     return count < kMostWaiting;
 }
 
-int take() {
+/// Takes up to `most`. @return how many
+int take(int* fds, int most) {
     if (!queue_lock.lock())
-        return -1;
+        return 0;
     const int count = waiting_count.load(std::memory_order_relaxed);
-    const int fd = count > 0 ? waiting[count - 1] : -1;
-    if (count > 0)
-        waiting_count.store(count - 1, std::memory_order_relaxed);
+    const int taken = std::min(count, most);
+    for (int i = 0; i < taken; ++i)
+        fds[i] = waiting[count - 1 - i];
+    // In hand first. Release pairs with the acquire in something_left(), which must see one or the other.
+    in_hand.fetch_add(taken, std::memory_order_relaxed);
+    waiting_count.store(count - taken, std::memory_order_release);
     queue_lock.unlock();
-    return fd;
+    return taken;
+}
+
+bool something_left() {
+    return waiting_count.load(std::memory_order_acquire) != 0 || in_hand.load(std::memory_order_relaxed) != 0;
 }
 
 /// Counts a thread in. @return false when there are enough.
@@ -68,13 +77,24 @@ bool enter() {
 }
 
 void close_waiting() {
-    for (int fd = take(); fd >= 0; fd = take())
-        close_it(fd);
+    int batch[Heir::kMost];
+    // Without an heir a close may wait, and others are not to wait behind it.
+    const int most = Heir::possible() ? Heir::kMost : 1;
+    for (int count = take(batch, most); count > 0; count = take(batch, most)) {
+        const Heir heir(batch, count);
+        const bool may_wait = !heir.has_all();
+        if (may_wait)
+            in_hand.fetch_sub(count, std::memory_order_relaxed);
+        for (int i = 0; i < count; ++i)
+            close_it(batch[i]);
+        if (!may_wait)
+            in_hand.fetch_sub(count, std::memory_order_relaxed);
+    }
 }
 
 void* work(void*) {
     sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
-    faults_reach_handler = true;  // they do not, see start(); it touches no memory of the program's
+    faults_reach_handler = true;  // they do not, see start_thread(); it touches no memory of the program's
     // Counted out first, then a look once more: who adds one finds room for a thread, or is found.
     do {
         close_waiting();
@@ -87,20 +107,7 @@ void* work(void*) {
 bool start() {
     if (!enter())
         return true;
-    pthread_attr_t attributes;
-    bool made = pthread_attr_init(&attributes) == 0;
-    if (made) {
-        // All signals are for the program's threads; libc's own as well.
-        const uint64_t all = ~uint64_t{0};
-        uint64_t before = 0;
-        sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&all), sys::word(&before), sizeof all);
-        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        pthread_attr_setstacksize(&attributes, kStackSize);
-        pthread_t thread;
-        made = pthread_create(&thread, &attributes, work, nullptr) == 0;
-        pthread_attr_destroy(&attributes);
-        sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, sizeof before);
-    }
+    const bool made = start_thread(work, nullptr);
     if (!made)
         threads.fetch_sub(1, std::memory_order_seq_cst);
     return made;
@@ -124,10 +131,25 @@ void close_apart(int fd) {
 
 bool apart_is_full() { return threads.load(std::memory_order_relaxed) >= kMostThreads; }
 
+void finish_apart() {
+    const int owner = owner_process.load(std::memory_order_relaxed);
+    if (owner != 0 && owner != sys::getpid())
+        return;  // a child of vfork: they are its parent's
+    if (waiting_count.load(std::memory_order_relaxed) != 0 && Heir::possible())
+        close_waiting();
+    // Until each one is closed, or its close has begun, which takes it out of the table as well.
+    constexpr int kMostRounds = 200;
+    for (int round = 0; round < kMostRounds && something_left(); ++round)
+        sys::sleep_ns(1'000'000);
+}
+
+bool apart_is_at_work() { return threads.load(std::memory_order_relaxed) != 0; }
+
 void apart_after_fork_in_child() {
     // The threads are the parent's, and so is what waits for them; the copies here are nobody's last ones.
     queue_lock.reset();
     threads.store(0, std::memory_order_relaxed);
+    in_hand.store(0, std::memory_order_relaxed);
     if (waiting_count.load(std::memory_order_relaxed) != 0)
         close_waiting();
 }

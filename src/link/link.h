@@ -60,6 +60,10 @@ void close_offer(int listener);
 /// done elsewhere. `last_word`: nobody else holds it, and nothing more is to come.
 void close_link(int link, bool last_word);
 
+/// Before the kernel closes a link itself, in an exec: a peer that has queued what takes long to let go of, as
+/// none does that keeps to the protocol, is gone from it then, with what he queued.
+void unburden_link(int link);
+
 /// Whether the socket at the other end of `link` is the one that holds the answer's name of `tuple`.
 bool comes_from_answerer(int link, const Tuple& tuple);
 

@@ -10,10 +10,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "base/hidden.h"
+#include "link/link.h"
+#include "policy/policy.h"
 #include "posix/masks.h"
 #include "posix/posix.h"
 #include "posix/signals.h"
+#include "stream/setup.h"
 #include "wait/steward.h"
 
 namespace loopfast {
@@ -36,12 +40,31 @@ private:
     bool ignored_;
 };
 
+/// The exec closes what is ours, and would wait for what strangers have put there (base/apart.h).
+void leave_strangers_behind() {
+    if (!had_streams() || setups_forbidden())
+        return;
+    for_each_stream([](Stream& stream) {
+        if (stream.offer.load(std::memory_order_relaxed) >= 0 ||
+            stream.pending_link.load(std::memory_order_relaxed) >= 0) {
+            if (hold_setup(stream)) {
+                withdraw_offer(stream);
+                release_setup(stream);
+            }
+        }
+        if (const Watching watching(stream); watching.alive())
+            unburden_link(stream.link.load(std::memory_order_relaxed));
+    });
+    finish_apart();
+}
+
 template <typename Exec> int exec_with(Exec exec) {
     const bool own_memory = !in_borrowed_memory();
     part_with_inherited();
     if (own_memory) {
         before_exec();
         finish_outputs([](const Stream& stream) { return !stream.stays_over_exec; }, false);
+        leave_strangers_behind();
     }
     lower_limit_for_exec();
     const int result = [&] {

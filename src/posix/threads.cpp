@@ -1,21 +1,45 @@
 // Calls that must not find our thread in the process (wait/steward.h): the kernel refuses some to a process
 // with several threads, and a process whose main thread ended lives until the last other one does.
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 
+#include "base/apart.h"
+#include "base/syscall.h"
 #include "posix/posix.h"
 #include "wait/steward.h"
 
 namespace loopfast {
 
+namespace {
+
+/// Makes a call that the kernel refuses (EINVAL) to a process with several threads.
+template <typename Call> int alone(Call call) {
+    const int error = errno;
+    bool ended = stop_steward();
+    if (apart_is_at_work()) {
+        ended = true;
+        finish_apart();
+    }
+    // A thread that has ended is counted until the kernel has taken it down.
+    constexpr int kMostRounds = 100;
+    int result = call();
+    for (int round = 0; round < kMostRounds && ended && result < 0 && errno == EINVAL; ++round) {
+        errno = error;
+        sys::sleep_ns(1'000'000);
+        result = call();
+    }
+    return result;
+}
+
+}  // namespace
+
 LOOPFAST_PUBLIC int unshare(int flags) noexcept {
-    stop_steward();
-    return real::next<int (*)(int)>("unshare")(flags);
+    return alone([&] { return real::next<int (*)(int)>("unshare")(flags); });
 }
 
 LOOPFAST_PUBLIC int setns(int fd, int type) noexcept {
-    stop_steward();
-    return real::next<int (*)(int, int)>("setns")(fd, type);
+    return alone([&] { return real::next<int (*)(int, int)>("setns")(fd, type); });
 }
 
 // Not noexcept: the frames below are unwound.

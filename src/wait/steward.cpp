@@ -322,16 +322,17 @@ void connect_steward() {
     table_hooks.steward_forked = forked;
 }
 
-void stop_steward() {
+bool stop_steward() {
     Hold hold(duty);
     if (!running || in_borrowed_memory())
-        return;
+        return false;
     leave_duty.store(true, std::memory_order_release);  // pairs with the acquire in serve()
     call_steward();
     pthread_join(thread, nullptr);
     running = false;
     mind_no_more();
     // The set stays, with the links in it: the next steward finds what came meanwhile.
+    return true;
 }
 
 void retire_steward() {

@@ -20,7 +20,8 @@ namespace loopfast {
 void connect_steward();
 
 /// Ends the thread and waits for that; it starts again at the next need. For calls that want one thread.
-void stop_steward();
+/// @return whether there was one: the kernel may count it for a moment longer
+bool stop_steward();
 /// The same, and never again.
 void retire_steward();
 

@@ -1,6 +1,7 @@
 // Descriptors that are a burden to close, sent where others and none are awaited: no call of the victim waits
 // for them.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ void PrintTo(const Burden& burden, std::ostream* out) { *out << burden.name; }
 
 /// Sends lingering sockets, of which none is left here.
 void burden(int link, Lingering& lingering, const void* bytes, size_t size, int count = 1,
-            std::vector<int> first = {}) {
+            const std::vector<int>& first = {}) {
     std::vector<int> fds = first;
     for (int i = 0; i < count; ++i)
         fds.push_back(lingering.make());
@@ -39,9 +40,9 @@ void burden(int link, Lingering& lingering, const void* bytes, size_t size, int 
         close(fd);
 }
 
-void burden(Attack& attack, Lingering& lingering, Kind kind, std::vector<int> first = {}) {
+void burden(Attack& attack, Lingering& lingering, Kind kind, const std::vector<int>& first = {}) {
     const Message message = attack.good_message(kind);
-    burden(attack.link, lingering, &message, sizeof message, 1, std::move(first));
+    burden(attack.link, lingering, &message, sizeof message, 1, first);
 }
 
 const Burden kBurdens[] = {
@@ -164,6 +165,86 @@ TEST(Burden, WithBells) {
         const Answer closed = victim.ask("close");
         EXPECT_TRUE(closed.came);
         EXPECT_LT(closed.elapsed_us, kPromptly);
+    }
+    EXPECT_TRUE(victim.exits());
+}
+
+/// The kernel closes what is ours in the exec itself, whatever came meanwhile.
+TEST(Burden, OnWhatAnExecCloses) {
+    Lingering lingering;
+    Victim victim;
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        for (int i = 0; i < 9; ++i)
+            burden(connect_link(attack.tuple, false), lingering, "x", 1);
+        const Answer executed = victim.ask("exec");
+        EXPECT_TRUE(executed.came);
+        EXPECT_LT(executed.elapsed_us, kPromptly);
+    }
+    // One that is fused, and whose peer rings with them.
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        ASSERT_TRUE(attack.fuse());
+        burden(attack.link, lingering, "b", 1, 2);
+        const Answer executed = victim.ask("exec");
+        EXPECT_TRUE(executed.came);
+        EXPECT_LT(executed.elapsed_us, kPromptly);
+    }
+    // More on their way out than there are threads.
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        for (int i = 0; i < 48; ++i) {
+            const int link = connect_link(attack.tuple, false);
+            if (link >= 0)
+                burden(link, lingering, "x", 1);
+            if (i % 8 == 7) {
+                ASSERT_EQ(send(attack.tcp, "a", 1, 0), 1);
+                EXPECT_EQ(victim.ask("recv 1").bytes, "a");
+            }
+        }
+        const Answer executed = victim.ask("exec");
+        EXPECT_TRUE(executed.came);
+        EXPECT_LT(executed.elapsed_us, kPromptly);
+    }
+    EXPECT_TRUE(victim.exits());
+}
+
+/// An exec that fails costs an honest peer nothing, and nobody a byte over the kernel.
+TEST(Burden, OnWhatAFailedExecKeeps) {
+    Lingering lingering;
+    Victim victim;
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        burden(connect_link(attack.tuple, false), lingering, "x", 1);
+        EXPECT_EQ(victim.result("noexec"), -1);
+        ASSERT_TRUE(attack.converse());
+        EXPECT_EQ(victim.result("close"), 0);
+    }
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        ASSERT_TRUE(attack.fuse());
+        EXPECT_EQ(victim.result("noexec"), -1);
+        EXPECT_EQ(victim.result("lane"), 1);
+        burden(attack.link, lingering, "b", 1, 2);
+        EXPECT_EQ(victim.result("noexec"), -1);
+        const Answer got = victim.ask("recv 1 64");
+        EXPECT_TRUE(got.came);
+        EXPECT_EQ(victim.result("close"), 0);
+    }
+    EXPECT_TRUE(victim.exits());
+}
+
+/// Threads that close what lingers do not stay, so that a call that wants one thread gets it.
+TEST(Burden, WhileTheProcessWantsToBeAlone) {
+    Lingering lingering;
+    Victim victim;
+    {
+        Attack attack(victim, Attack::kVictimConnects);
+        for (int i = 0; i < 3; ++i)
+            burden(connect_link(attack.tuple, false), lingering, "x", 1);
+        ASSERT_TRUE(attack.converse());
+        EXPECT_EQ(victim.result("close"), 0);
+        EXPECT_EQ(victim.result("unshare " + std::to_string(CLONE_THREAD)), 0);
     }
     EXPECT_TRUE(victim.exits());
 }

@@ -1,0 +1,117 @@
+// See heir.h.
+#include "base/heir.h"
+
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include "base/copy.h"
+#include "base/syscall.h"
+
+namespace loopfast {
+
+namespace {
+
+constexpr size_t kStackSize = 64 * 1024;
+
+// Since Linux 5.6; older headers of libc do not name it.
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+uint64_t cookie_of_probe(int fd) {
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+    return sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0 ? 0 : cookie;
+}
+
+}  // namespace
+
+bool start_thread(void* (*body)(void*), void* argument) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    // All signals are for the program's threads; libc's own as well.
+    const uint64_t all = ~uint64_t{0};
+    uint64_t before = 0;
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&all), sys::word(&before), sizeof all);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, kStackSize);
+    pthread_t thread;
+    const bool made = pthread_create(&thread, &attributes, body, argument) == 0;
+    pthread_attr_destroy(&attributes);
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, sizeof before);
+    return made;
+}
+
+bool Heir::possible() { return sys::call(SYS_prctl, PR_GET_SECCOMP) == 0; }
+
+Heir::Heir(const int* fds, int count) : fds_(fds), count_(count) {
+    if (count > kMost || !possible())
+        return;
+    // Tells the thread that the process's main thread has the caller's table: it is there that it takes from.
+    probe_ = sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (probe_ < 0)
+        return;
+    probe_cookie_ = cookie_of_probe(probe_);
+    started_ = probe_cookie_ != 0 && start_thread(inherit, this);
+    if (started_)
+        wait_for(kHeld);
+    sys::close(probe_);
+}
+
+Heir::~Heir() {
+    if (!started_)
+        return;
+    advance(kClosed);
+    wait_for(kOver);
+}
+
+bool Heir::take_all(int process) const {
+    const auto take = [process](int fd) {
+        return static_cast<int>(sys::call(SYS_pidfd_getfd, process, fd, 0));
+    };
+    const int probe = take(probe_);
+    if (probe < 0 || cookie_of_probe(probe) != probe_cookie_)
+        return false;
+    for (int i = 0; i < count_; ++i)
+        if (take(fds_[i]) < 0)
+            return false;
+    return true;
+}
+
+void* Heir::inherit(void* self) {
+    Heir& heir = *static_cast<Heir*>(self);
+    sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
+    faults_reach_handler = true;  // they do not, see start_thread(); it touches no memory of the program's
+    if (sys::call(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0) {
+        const int process = static_cast<int>(sys::call(SYS_pidfd_open, sys::getpid(), 0));
+        heir.has_all_ = process >= 0 && heir.take_all(process);
+    }
+    heir.advance(kHeld);
+    heir.wait_for(kClosed);
+    heir.advance(kOver);
+    return nullptr;
+}
+
+void Heir::advance(Stage stage) {
+    stage_.store(stage, std::memory_order_release);
+    // After kOver the word may be somebody else's, who is then woken for nothing.
+    sys::call(SYS_futex, sys::word(&stage_), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+void Heir::wait_for(Stage stage) const {
+    for (uint32_t now = stage_.load(std::memory_order_acquire); now < stage;
+         now = stage_.load(std::memory_order_acquire))
+        sys::call(SYS_futex, sys::word(&stage_), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, now);
+}
+
+}  // namespace loopfast
