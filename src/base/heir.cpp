@@ -27,7 +27,8 @@ constexpr size_t kStackSize = 64 * 1024;
 #define SYS_close_range 436
 #endif
 
-uint64_t cookie_of_probe(int fd) {
+/// @return 0 for what is no socket
+uint64_t cookie_of(int fd) {
     uint64_t cookie = 0;
     socklen_t size = sizeof cookie;
     return sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0 ? 0 : cookie;
@@ -57,15 +58,13 @@ bool Heir::possible() { return sys::call(SYS_prctl, PR_GET_SECCOMP) == 0; }
 Heir::Heir(const int* fds, int count) : fds_(fds), count_(count) {
     if (count > kMost || !possible())
         return;
-    // Tells the thread that the process's main thread has the caller's table: it is there that it takes from.
-    probe_ = sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (probe_ < 0)
-        return;
-    probe_cookie_ = cookie_of_probe(probe_);
-    started_ = probe_cookie_ != 0 && start_thread(inherit, this);
+    for (int i = 0; i < count && known_cookie_ == 0; ++i) {
+        known_ = i;
+        known_cookie_ = cookie_of(fds[i]);
+    }
+    started_ = known_cookie_ != 0 && start_thread(inherit, this);
     if (started_)
         wait_for(kHeld);
-    sys::close(probe_);
 }
 
 Heir::~Heir() {
@@ -79,12 +78,11 @@ bool Heir::take_all(int process) const {
     const auto take = [process](int fd) {
         return static_cast<int>(sys::call(SYS_pidfd_getfd, process, fd, 0));
     };
-    const int probe = take(probe_);
-    if (probe < 0 || cookie_of_probe(probe) != probe_cookie_)
-        return false;
-    for (int i = 0; i < count_; ++i)
-        if (take(fds_[i]) < 0)
+    for (int i = 0; i < count_; ++i) {
+        const int own = take(fds_[i]);
+        if (own < 0 || (i == known_ && cookie_of(own) != known_cookie_))
             return false;
+    }
     return true;
 }
 

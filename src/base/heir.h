@@ -26,7 +26,8 @@ public:
     /// of them: there is no heir then.
     static bool possible();
 
-    /// `count` descriptors, kMost at most, which stay open meanwhile.
+    /// `count` descriptors, kMost at most, which stay open meanwhile. With no socket among them there is no
+    /// heir: only sockets linger.
     Heir(const int* fds, int count);
     ~Heir();
     Heir(const Heir&) = delete;
@@ -44,8 +45,10 @@ private:
 
     const int* fds_;
     int count_;
-    int probe_ = -1;
-    uint64_t probe_cookie_ = 0;
+    /// Which of them is a socket, and its cookie. By that the thread sees that the process's main thread,
+    /// from whom it takes, has the caller's table. One made for that would take a number of the program's.
+    int known_ = 0;
+    uint64_t known_cookie_ = 0;
     bool started_ = false;
     bool has_all_ = false;
     /// Release by who advances it pairs with the acquire of who waits for that: the fields above are the

@@ -108,6 +108,22 @@ Met turned_away(Stream& stream, Met how) {
     return how;
 }
 
+/// Receives what the peer has to say next, all of it. @return kProven: it said that
+Met hear(Stream& stream, int link, Kind kind, Message& message) {
+    int none = -1;
+    switch (receive_message(link, kind, message, none)) {
+    case Received::kNothing:
+        return Met::kNotYet;
+    case Received::kGone:
+        return turned_away(stream, Met::kGone);
+    case Received::kBad:
+        return turned_away(stream, Met::kStranger);
+    case Received::kMessage:
+        break;
+    }
+    return Met::kProven;
+}
+
 Met seen_to_sign(Stream& stream, int fd, int link) {
     const Met how = has_signed(stream, fd, link);
     if (how != Met::kProven)
@@ -143,17 +159,8 @@ Met meet_connector(Stream& stream, int fd) {
     if (!readable(link))
         return Met::kNotYet;
     Message message;
-    int none = -1;
-    switch (receive_message(link, kSigned, message, none)) {
-    case Received::kNothing:
-        return Met::kNotYet;
-    case Received::kGone:
-        return turned_away(stream, Met::kGone);
-    case Received::kBad:
-        return turned_away(stream, Met::kStranger);
-    case Received::kMessage:
-        break;
-    }
+    if (const Met heard = hear(stream, link, kSigned, message); heard != Met::kProven)
+        return heard;
     if (message.connector_cookie != stream.peer_cookie || message.acceptor_cookie != cookie_of(fd))
         return turned_away(stream, Met::kStranger);
     return seen_to_sign(stream, fd, link);
@@ -168,17 +175,8 @@ Met answer(Stream& stream, int fd, int link) {
     if (!held_by_us_alone(stream))
         return Met::kNotYet;
     Message message;
-    int none = -1;
-    switch (receive_message(link, kHello, message, none)) {
-    case Received::kNothing:
-        return Met::kNotYet;
-    case Received::kGone:
-        return turned_away(stream, Met::kGone);
-    case Received::kBad:
-        return turned_away(stream, Met::kStranger);
-    case Received::kMessage:
-        break;
-    }
+    if (const Met heard = hear(stream, link, kHello, message); heard != Met::kProven)
+        return heard;
     SocketFacts facts{};
     Credentials credentials{};
     Reason reason;

@@ -89,6 +89,27 @@ const Burden kBurdens[] = {
      }},
 };
 
+/// Strangers on the victim's offer, who are let in and turned away as far as its calls come to that.
+void crowd(Attack& attack, Victim& victim, Lingering& lingering, int count) {
+    for (int i = 0; i < count; ++i) {
+        const int link = connect_link(attack.tuple, false);
+        if (link >= 0)
+            burden(link, lingering, "x", 1);
+        if (i % 8 == 7) {
+            ASSERT_EQ(send(attack.tcp, "a", 1, 0), 1);
+            const Answer got = victim.ask("recv 1");
+            EXPECT_EQ(got.bytes, "a");
+            EXPECT_LT(got.elapsed_us, kPromptly);
+        }
+    }
+}
+
+void expect_promptly(Victim& victim, const char* command) {
+    const Answer done = victim.ask(command);
+    EXPECT_TRUE(done.came);
+    EXPECT_LT(done.elapsed_us, kPromptly);
+}
+
 class Burdens : public ::testing::TestWithParam<Burden> {};
 
 TEST_P(Burdens, NoCallWaitsForThem) {
@@ -123,26 +144,13 @@ TEST(Burden, OnAnOfferThatIsClosed) {
         Attack attack(victim, Attack::kVictimConnects);
         for (int i = 0; i < 9; ++i)
             burden(connect_link(attack.tuple, false), lingering, "x", 1);
-        const Answer closed = victim.ask("close");
-        EXPECT_TRUE(closed.came);
-        EXPECT_LT(closed.elapsed_us, kPromptly);
+        expect_promptly(victim, "close");
     }
     // And a crowd of them, more than there are threads for.
     {
         Attack attack(victim, Attack::kVictimConnects);
-        for (int i = 0; i < 40; ++i) {
-            const int link = connect_link(attack.tuple, false);
-            if (link >= 0)
-                burden(link, lingering, "x", 1);
-            if (i % 8 == 7) {
-                const std::string text = "a";
-                ASSERT_EQ(send(attack.tcp, text.data(), 1, 0), 1);
-                const Answer got = victim.ask("recv 1");
-                EXPECT_EQ(got.bytes, text);
-                EXPECT_LT(got.elapsed_us, kPromptly);
-            }
-        }
-        EXPECT_LT(victim.ask("close").elapsed_us, kPromptly);
+        crowd(attack, victim, lingering, 40);
+        expect_promptly(victim, "close");
     }
     EXPECT_TRUE(victim.exits());
 }
@@ -162,9 +170,7 @@ TEST(Burden, WithBells) {
                 ASSERT_LT(nothing.elapsed_us, kPromptly);
             }
         }
-        const Answer closed = victim.ask("close");
-        EXPECT_TRUE(closed.came);
-        EXPECT_LT(closed.elapsed_us, kPromptly);
+        expect_promptly(victim, "close");
     }
     EXPECT_TRUE(victim.exits());
 }
@@ -177,34 +183,20 @@ TEST(Burden, OnWhatAnExecCloses) {
         Attack attack(victim, Attack::kVictimConnects);
         for (int i = 0; i < 9; ++i)
             burden(connect_link(attack.tuple, false), lingering, "x", 1);
-        const Answer executed = victim.ask("exec");
-        EXPECT_TRUE(executed.came);
-        EXPECT_LT(executed.elapsed_us, kPromptly);
+        expect_promptly(victim, "exec");
     }
     // One that is fused, and whose peer rings with them.
     {
         Attack attack(victim, Attack::kVictimConnects);
         ASSERT_TRUE(attack.fuse());
         burden(attack.link, lingering, "b", 1, 2);
-        const Answer executed = victim.ask("exec");
-        EXPECT_TRUE(executed.came);
-        EXPECT_LT(executed.elapsed_us, kPromptly);
+        expect_promptly(victim, "exec");
     }
     // More on their way out than there are threads.
     {
         Attack attack(victim, Attack::kVictimConnects);
-        for (int i = 0; i < 48; ++i) {
-            const int link = connect_link(attack.tuple, false);
-            if (link >= 0)
-                burden(link, lingering, "x", 1);
-            if (i % 8 == 7) {
-                ASSERT_EQ(send(attack.tcp, "a", 1, 0), 1);
-                EXPECT_EQ(victim.ask("recv 1").bytes, "a");
-            }
-        }
-        const Answer executed = victim.ask("exec");
-        EXPECT_TRUE(executed.came);
-        EXPECT_LT(executed.elapsed_us, kPromptly);
+        crowd(attack, victim, lingering, 48);
+        expect_promptly(victim, "exec");
     }
     EXPECT_TRUE(victim.exits());
 }
