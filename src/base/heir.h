@@ -44,8 +44,6 @@ private:
 
     const int* fds_;
     int count_;
-    int probe_ = -1;
-    uint64_t probe_cookie_ = 0;
     bool started_ = false;
     bool has_all_ = false;
     /// Release by who advances it pairs with the acquire of who waits for that: the fields above are the
