@@ -25,6 +25,8 @@ constexpr int kMostWaiting = 1024;
 FamilyLock queue_lock;
 int waiting[kMostWaiting];
 std::atomic<int> waiting_count{0};
+/// Something was, since the process or its fork began.
+std::atomic<bool> was_put{false};
 /// Taken from there, and not closed yet, or about to be where that may take its time.
 std::atomic<int> in_hand{0};
 std::atomic<int> threads{0};
@@ -42,6 +44,7 @@ bool put(int fd) {
     const int count = waiting_count.load(std::memory_order_relaxed);
     if (count < kMostWaiting) {
         waiting[count] = fd;
+        was_put.store(true, std::memory_order_relaxed);
         // seq_cst: Dekker with the end of work().
         waiting_count.store(count + 1, std::memory_order_seq_cst);
     }
@@ -123,6 +126,14 @@ void close_apart(int fd) {
         close_it(fd);  // a child of vfork: its parent has it as well
         return;
     }
+    // A number of the program's own it may close meanwhile, and give to something else.
+    if (!is_hidden(fd)) {
+        const int copy = hide_copy(fd);
+        if (copy >= 0) {
+            sys::close(fd);  // not the last hold, which alone would wait
+            fd = copy;
+        }
+    }
     if (!put(fd))
         close_it(fd);
     else if (!start() && threads.load(std::memory_order_seq_cst) == 0)
@@ -143,12 +154,13 @@ void finish_apart() {
         sys::sleep_ns(1'000'000);
 }
 
-bool apart_is_at_work() { return threads.load(std::memory_order_relaxed) != 0; }
+bool apart_has_been_at_work() { return was_put.load(std::memory_order_relaxed); }
 
 void apart_after_fork_in_child() {
     // The threads are the parent's, and so is what waits for them; the copies here are nobody's last ones.
     queue_lock.reset();
     threads.store(0, std::memory_order_relaxed);
+    was_put.store(waiting_count.load(std::memory_order_relaxed) != 0, std::memory_order_relaxed);
     in_hand.store(0, std::memory_order_relaxed);
     if (waiting_count.load(std::memory_order_relaxed) != 0)
         close_waiting();

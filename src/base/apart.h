@@ -20,8 +20,9 @@ bool apart_is_full();
 /// find a thread of ours: all is out of the table when this returns, or will not be soon.
 void finish_apart();
 
-/// Some thread is not done. Said when its last close is, and before the thread itself is gone.
-bool apart_is_at_work();
+/// There have been threads, of which some may still be there: the last thing that one can say of itself it
+/// says before it is gone, and the kernel counts it until then.
+bool apart_has_been_at_work();
 
 void apart_after_fork_in_child();
 

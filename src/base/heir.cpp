@@ -47,8 +47,13 @@ bool start_thread(void* (*body)(void*), void* argument) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, kStackSize);
     pthread_t thread;
-    const bool made = pthread_create(&thread, &attributes, body, argument) == 0;
+    bool made = pthread_create(&thread, &attributes, body, argument) == 0;
     pthread_attr_destroy(&attributes);
+    if (!made && pthread_attr_init(&attributes) == 0) {  // a program with very large thread variables
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        made = pthread_create(&thread, &attributes, body, argument) == 0;
+        pthread_attr_destroy(&attributes);
+    }
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, sizeof before);
     return made;
 }

@@ -101,27 +101,31 @@ uint64_t bit_of(int fd) { return uint64_t{1} << (fd % 64); }
 }  // namespace
 
 int hide(int fd) {
+    const int moved = hide_copy(fd);
+    sys::close(fd);
+    return moved;
+}
+
+int hide_copy(int fd) {
     Hold hold(setup);
     if (!ready)
         prepare();
-    int moved = -1;
-    if (ready) {
-        const bool above = raised && prlimit_nofile(&actual, nullptr) == 0;
-        moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
-        if (above)
-            restore_limit();
-    }
-    sys::close(fd);
-    if (moved < 0)
+    if (!ready)
         return -1;
-    if (moved >= highest || moved >= kWords * 64) {
-        sys::close(moved);
+    const bool above = raised && prlimit_nofile(&actual, nullptr) == 0;
+    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, lowest);
+    if (above)
+        restore_limit();
+    if (copy < 0)
+        return -1;
+    if (copy >= highest || copy >= kWords * 64) {
+        sys::close(copy);
         return -1;
     }
     // Relaxed: readers only ask about numbers that they were told of in another, ordered way.
-    word_of(moved).fetch_or(bit_of(moved), std::memory_order_relaxed);
+    word_of(copy).fetch_or(bit_of(copy), std::memory_order_relaxed);
     hidden_detail::any.store(true, std::memory_order_relaxed);
-    return moved;
+    return copy;
 }
 
 RoomForOurs::RoomForOurs() {

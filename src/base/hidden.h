@@ -17,6 +17,10 @@ namespace loopfast {
 /// no room for one more, and the connection simply stays on the slow path.
 int hide(int fd);
 
+/// A hidden duplicate, or -1. Made in one step: threads that the program does not know of must not take a
+/// number for a moment that its next call is to have, or that it closes and uses while they still mean it.
+int hide_copy(int fd);
+
 /// Closes a hidden descriptor.
 void close_hidden(int fd);
 

@@ -137,8 +137,7 @@ void unburden_link(int link) {
     if (sys::call(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sys::word(pair)) <
         0)
         return;
-    const int copy = sys::fcntl(link, F_DUPFD_CLOEXEC, 0);
-    const int burdened = copy < 0 ? -1 : hide(copy);
+    const int burdened = hide_copy(link);
     if (burdened >= 0) {
         sys::call(SYS_dup3, pair[0], link, O_CLOEXEC);
         close_apart(burdened);

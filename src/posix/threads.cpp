@@ -17,7 +17,7 @@ namespace {
 template <typename Call> int alone(Call call) {
     const int error = errno;
     bool ended = stop_steward();
-    if (apart_is_at_work()) {
+    if (apart_has_been_at_work()) {
         ended = true;
         finish_apart();
     }

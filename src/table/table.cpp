@@ -163,8 +163,7 @@ void keep(Stream& stream, int fd, TableEntry entry) {
     if (stream.callers.load(std::memory_order_seq_cst) == 0 ||
         stream.kept.load(std::memory_order_relaxed) >= 0)
         return;
-    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    const int kept = copy >= 0 ? hide(copy) : -1;
+    const int kept = hide_copy(fd);
     if (kept < 0)
         return;
     stream.local_refs.fetch_add(1, std::memory_order_relaxed);

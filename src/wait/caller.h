@@ -10,6 +10,14 @@
 
 namespace loopfast {
 
+/// The descriptor by which the connection under such a call can be reached now; `fd` is the one that the call
+/// came with.
+inline int reached_by(const Stream& stream, int fd) {
+    // Acquire pairs with the release in keep() in table.cpp: the duplicate is there.
+    const int kept = stream.kept.load(std::memory_order_acquire);
+    return kept >= 0 ? kept : fd;
+}
+
 class Caller {
 public:
     Caller(Stream& stream, int fd);
@@ -19,12 +27,7 @@ public:
 
     /// False when the stream was closed before this call could hold it.
     bool alive() const { return alive_; }
-    /// The descriptor by which the connection can be reached now.
-    int fd() const {
-        // Acquire pairs with the release in keep() in table.cpp: the duplicate is there.
-        const int kept = stream_.kept.load(std::memory_order_acquire);
-        return kept >= 0 ? kept : fd_;
-    }
+    int fd() const { return reached_by(stream_, fd_); }
 
 private:
     Stream& stream_;

@@ -222,8 +222,7 @@ void EpollSet::closing(int fd) {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (inside_.load(std::memory_order_seq_cst) == 0 || kept_.load(std::memory_order_relaxed) >= 0)
         return;
-    const int copy = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    const int kept = copy >= 0 ? hide(copy) : -1;
+    const int kept = hide_copy(fd);
     if (kept < 0)
         return;
     set_entry(kept, entry);

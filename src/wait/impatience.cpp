@@ -24,6 +24,9 @@ struct Entry {
 constexpr int kMostEntries = 64;
 Entry entries[kMostEntries];
 bool (*mind_them)() = nullptr;
+/// The descriptor by which the steward leaves a ring right now, or -1. One that a child of a fork kept would
+/// keep the connection from ending.
+std::atomic<int> leaving_by{-1};
 
 uint64_t name_of(const Stream& stream) {
     return (uint64_t{stream.generation.load(std::memory_order_relaxed)} << 32 | stream.slot) + 1;
@@ -68,12 +71,13 @@ bool leave_full_ring(Stream& stream, uint32_t generation) {
         const uint64_t cookie = cookie_of(fd);
         if (cookie != stream.cookie)
             return cookie != 0 || sys::fcntl(fd, F_GETFD) == -EBADF;
-        const int duplicate = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        own = duplicate < 0 ? -1 : hide(duplicate);
+        own = hide_copy(fd);
+        leaving_by.store(own, std::memory_order_relaxed);
     }
     if (own < 0)
         return false;
     const bool left = leave(stream, own, Reason::kOption);
+    leaving_by.store(-1, std::memory_order_relaxed);
     close_hidden(own);
     return left;
 }
@@ -130,6 +134,7 @@ bool leave_full_rings() {
 }
 
 void forget_full_rings() {
+    close_hidden(leaving_by.exchange(-1, std::memory_order_relaxed));  // of the parent's steward
     for (Entry& entry : entries) {
         entry.since = 0;
         entry.stream.store(0, std::memory_order_relaxed);

@@ -86,6 +86,12 @@ bool register_with_waiter(Stream& stream, int fd, Want want) {
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
     event.data.u64 = event_data(stream, true);
     result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, fd, &event);
+    // Another thread may have closed the number, and used it again, just before that. It stored the duplicate
+    // first; so one that is seen here is what counts, and one that is not was not needed.
+    if (const int now = reached_by(stream, fd); now != fd) [[unlikely]] {
+        sys::epoll_ctl(waiter.epoll, EPOLL_CTL_DEL, fd, &event);
+        result = sys::epoll_ctl(waiter.epoll, EPOLL_CTL_ADD, now, &event);
+    }
     if (result < 0 && result != -EEXIST)
         return false;
     // An edge from before may have been taken by a wait for another stream; it left its mark then. Only
@@ -254,14 +260,14 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, const H
     SpinHistory& history = want == Want::kReceive ? stream.receive_spin : stream.send_spin;
     const int64_t time = peer_on_this_cpu(stream) ? 0 : spin_time(history);
     if (time > 0 && spin_until(history, deadline, time, [&] {
-            return is_ready(stream, fd, want, more_than) ? SpinStep::kReady
-                   : handlers.any()                      ? SpinStep::kGiveUp
-                                                         : SpinStep::kGoOn;
+            return is_ready(stream, reached_by(stream, fd), want, more_than) ? SpinStep::kReady
+                   : handlers.any()                                          ? SpinStep::kGiveUp
+                                                                             : SpinStep::kGoOn;
         }))
         return WaitResult::kReady;
     if (handlers.any())
         return after_interruption(handlers);
-    if (!open_waiter() || !register_with_waiter(stream, fd, want)) {
+    if (!open_waiter() || !register_with_waiter(stream, reached_by(stream, fd), want)) {
         // No descriptor to sleep on: a short nap, and look again.
         sys::sleep_ns(200'000);
         return time_left(deadline) == 0 ? WaitResult::kTimeout : WaitResult::kReady;
@@ -269,7 +275,7 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, const H
     const uint64_t token = new_sleep_token();
     auto& word = want == Want::kReceive ? stream.in().sleep.consumer : stream.out().sleep.producer;
     arm(stream, word, token);
-    if (is_ready(stream, fd, want, more_than)) {
+    if (is_ready(stream, reached_by(stream, fd), want, more_than)) {
         disarm_word(word, token);
         return WaitResult::kReady;
     }

@@ -272,10 +272,7 @@ bool accept_errand(Stream& stream, int fd, bool shut_down) {
     for (Errand& errand : errands) {
         if (errand.stream != nullptr)
             continue;
-        const int own = sys::fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (own < 0)
-            return false;
-        const int hidden = hide(own);
+        const int hidden = hide_copy(fd);
         if (hidden < 0)
             return false;
         stream.waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
