@@ -11,7 +11,9 @@
 #include "base/own_calls.h"
 #include "loopfast.h"
 #include "posix/posix.h"
+#include "posix/restrictions.h"
 #include "wait/epoll_set.h"
+#include "wait/steward.h"
 
 namespace loopfast {
 
@@ -46,6 +48,10 @@ LOOPFAST_PUBLIC int close_range(unsigned first, unsigned last, int flags) noexce
     if (first > last)
         return returned<int>(-EINVAL);
     note_own_call();
+    if ((flags & CLOSE_RANGE_UNSHARE) != 0) {
+        stop_steward();
+        before_tables_part();
+    }
     const bool close_on_exec = (flags & CLOSE_RANGE_CLOEXEC) != 0;
     if (!close_on_exec && !in_borrowed_memory()) {
         for (int fd = next_entry(static_cast<int>(first) - 1); fd >= 0 && static_cast<unsigned>(fd) <= last;

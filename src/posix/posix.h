@@ -67,6 +67,24 @@ void install_fault_handlers();
 void fault_handlers_forked();
 /// All that a child has to do, however it was forked.
 void forked_in_child();
+
+/// The main thread is about to end in a way that libc does not see. If the process ends with it, then not
+/// before a thread of ours is gone and what peers left is on its way.
+void end_main_thread();
+
+/// Makes a call that returns twice, as fork does where nobody calls its handlers.
+template <typename Call> auto like_fork(Call call) {
+    before_fork();
+    const auto result = call();
+    const int error = errno;
+    if (result == 0)
+        forked_in_child();
+    else
+        after_fork_in_parent();
+    errno = error;
+    return result;
+}
+
 /// Whether what a program passed by pointer can be read: the kernel says EFAULT where we would crash.
 bool readable(const void* memory, size_t size);
 /// Writes to a program's memory where the kernel would. @return 0, or -EFAULT.

@@ -7,6 +7,7 @@
 #include "policy/verdict.h"
 #include "posix/jumps.h"
 #include "posix/posix.h"
+#include "posix/restrictions.h"
 #include "posix/rings.h"
 #include "wait/early_sets.h"
 #include "wait/epoll_set.h"
@@ -41,6 +42,12 @@ namespace {
 }
 
 }  // namespace
+
+void end_main_thread() {
+    retire_steward();
+    if (had_streams() && !setups_forbidden() && is_alone())
+        end();
+}
 
 // The end without destructors. What peers left is on its way all the same.
 LOOPFAST_PUBLIC __attribute__((noreturn)) void _exit(int status) {

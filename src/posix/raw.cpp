@@ -21,6 +21,7 @@
 #include "base/own_calls.h"
 #include "posix/posix.h"
 #include "posix/raw_signals.h"
+#include "posix/restrictions.h"
 #include "posix/rings.h"
 #include "posix/socket_maps.h"
 #include "wait/epoll_set.h"
@@ -111,16 +112,19 @@ long raw_pselect(long number, const Arguments& x) {
 }
 
 /// A fork that no handler of pthread_atfork hears of.
-long raw_fork(long number, const Arguments& x) {
-    before_fork();
-    const long result = pass_on(number, x);
-    const int error = errno;
-    if (result == 0)
-        forked_in_child();
-    else
-        after_fork_in_parent();
-    errno = error;
-    return result;
+long raw_fork(long number, const Arguments& x, uint64_t flags) {
+    before_clone(flags);
+    return like_fork([&] { return pass_on(number, x); });
+}
+
+/// @return false: a thread, or one that runs on this memory, which is made as asked.
+bool raw_clone(long number, const Arguments& x, uint64_t flags, long& result) {
+    if ((flags & CLONE_VM) != 0) {
+        before_clone(flags);
+        return false;
+    }
+    result = raw_fork(number, x, flags);
+    return true;
 }
 
 /// io_submit: the kernel reads, writes and polls on its own account, as POSIX AIO's threads do (aio.cpp).
@@ -134,8 +138,6 @@ void hand_back_requests(const Arguments& x) {
             part_with(*stream, fd, Reason::kOption);
     }
 }
-
-bool shares_memory(uint64_t flags) { return (flags & (CLONE_VM | CLONE_VFORK)) != 0; }
 
 /// Calls that move bytes or wait. @return false when `number` is none of them.
 bool moves_bytes(long number, const Arguments& x, long& result) {
@@ -405,21 +407,21 @@ bool concerns_processes(long number, const Arguments& x, long& result) {
     switch (number) {
 #ifdef SYS_fork
     case SYS_fork:
-        result = raw_fork(number, x);
+        result = raw_fork(number, x, 0);
         return true;
 #endif
     case SYS_clone:
-        if (shares_memory(static_cast<uint64_t>(x.a)))
-            return false;
-        result = raw_fork(number, x);
-        return true;
+        return raw_clone(number, x, static_cast<uint64_t>(x.a), result);
     case SYS_clone3: {
         const auto* const flags = x.pointer<const uint64_t>(x.a);
-        if (!readable(flags, sizeof *flags) || shares_memory(*flags))
-            return false;
-        result = raw_fork(number, x);
-        return true;
+        return readable(flags, sizeof *flags) && raw_clone(number, x, *flags, result);
     }
+    case SYS_exit:
+        if (sys::gettid() == sys::getpid())
+            end_main_thread();
+        return false;
+    case SYS_exit_group:
+        ::_exit(static_cast<int>(x.a));
     case SYS_unshare:
         result = ::unshare(static_cast<int>(x.a));
         return true;

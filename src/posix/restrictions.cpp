@@ -4,6 +4,8 @@
 //
 // Filters are installed through prctl(), or through the seccomp system call, which libraries make without
 // libc's help; but a process without privilege must renounce new ones first, and does that through prctl().
+#include "posix/restrictions.h"
+
 #include <stdarg.h>
 #include <sys/prctl.h>
 
@@ -12,8 +14,6 @@
 #include "wait/steward.h"
 
 namespace loopfast {
-
-namespace {
 
 void retreat() {
     if (setups_forbidden())
@@ -24,8 +24,6 @@ void retreat() {
             part_with(*stream, fd, Reason::kRestricted);
     retire_steward();
 }
-
-}  // namespace
 
 LOOPFAST_PUBLIC int prctl(int option, ...) noexcept {
     va_list list;

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <threads.h>
 
 #include "base/apart.h"
 #include "base/syscall.h"
 #include "posix/posix.h"
+#include "posix/restrictions.h"
 #include "wait/steward.h"
 
 namespace loopfast {
@@ -35,7 +37,11 @@ template <typename Call> int alone(Call call) {
 }  // namespace
 
 LOOPFAST_PUBLIC int unshare(int flags) noexcept {
-    return alone([&] { return real::next<int (*)(int)>("unshare")(flags); });
+    return alone([&] {
+        if ((flags & CLONE_FILES) != 0)
+            before_tables_part();
+        return real::next<int (*)(int)>("unshare")(flags);
+    });
 }
 
 LOOPFAST_PUBLIC int setns(int fd, int type) noexcept {
@@ -47,6 +53,12 @@ LOOPFAST_PUBLIC void pthread_exit(void* value) {
     if (sys::gettid() == sys::getpid())
         retire_steward();
     real::next<void (*)(void*)>("pthread_exit")(value);
+    __builtin_unreachable();
+}
+LOOPFAST_PUBLIC void thrd_exit(int value) {
+    if (sys::gettid() == sys::getpid())
+        retire_steward();
+    real::next<void (*)(int)>("thrd_exit")(value);
     __builtin_unreachable();
 }
 

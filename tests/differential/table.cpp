@@ -32,6 +32,7 @@ constexpr Subject kSubjects[] = {
     {"endings", "`shutdown`, `close`, resets, `SO_LINGER`, killed peers"},
     {"reports", "`FIONREAD`, `SIOCOUTQ`, `TCP_INFO`, `SO_ERROR`, buffer sizes"},
     {"descriptors", "`dup`, `fcntl`, `fork`, `exec`, close-on-exec"},
+    {"children", "children and threads made by `clone`, `_Fork`, `unshare`"},
     {"connecting", "`connect`, `accept`, options before and after"},
     {"files", "`sendfile`, `splice`, stdio"},
     {"parting", "descriptors that go to executed programs, other processes and stdio"},
