@@ -1,5 +1,5 @@
-// Children and threads that are made without fork() and pthread_create(): clone(), _Fork(), and what makes two
-// descriptor tables out of one, or one out of two.
+// Children and threads that are made without fork() and pthread_create(): clone(), _Fork(), and what makes
+// two descriptor tables out of one, or one out of two.
 //
 // Our table of descriptors lies in memory, and is right as long as memory and descriptors are shared together
 // or copied together. A child that shares one and not the other, or a thread that gets a table of its own,

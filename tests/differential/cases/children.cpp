@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,13 +28,24 @@ long status_of(long child) {
                : -1;
 }
 
-/// What a child does with the connection that it was born with.
-int converse(int fd) {
-    char bytes[4] = {};
-    if (::read(fd, bytes, 3) != 3 || memcmp(bytes, "par", 3) != 0)
-        return 1;
-    return ::send(fd, "child", 5, 0) == 5 ? 7 : 2;
+constexpr int kRounds = 20;
+
+/// Sends something and waits for it to come back. @return false when it does not
+bool exchange(int fd, const char* text, size_t size) {
+    char bytes[16] = {};
+    if (::send(fd, text, size, 0) != static_cast<ssize_t>(size))
+        return false;
+    for (size_t got = 0; got < size;) {
+        const ssize_t now = ::read(fd, bytes + got, size - got);
+        if (now <= 0)
+            return false;
+        got += static_cast<size_t>(now);
+    }
+    return memcmp(bytes, text, size) == 0;
 }
+
+/// What a child does with the connection that it was born with.
+int converse(int fd) { return exchange(fd, "child", 5) ? 7 : 1; }
 
 int converse_of(void* fd) { return converse(*static_cast<int*>(fd)); }
 int close_of(void* fd) { return ::close(*static_cast<int*>(fd)) == 0 ? 7 : 1; }
@@ -43,20 +55,26 @@ long cloned(int (*body)(void*), int fd, int flags) {
     return status_of(::clone(body, stack.data() + stack.size(), flags | SIGCHLD, &fd));
 }
 
-/// The child reads what comes first and answers; then its maker goes on.
+/// A child converses, and then its maker, in turn.
 void child_uses_it(const Pair& p, const std::string& how, const std::function<long()>& make) {
-    p.a.send("parent");
-    p.b.await_bytes(6);
-    p.b.call(how, make);
-    p.a.await_bytes(5);
-    p.a.recv(100);
-    p.b.recv(100);
-    p.a.send("still there");
-    p.b.await_bytes(11);
-    p.b.recv(100);
-    p.b.send("and here");
-    p.a.await_bytes(8);
-    p.a.recv(100);
+    Pending echoing = p.a.start("echo", [fd = p.a.fd()](Outcome& outcome) {
+        char bytes[64];
+        for (ssize_t size = ::read(fd, bytes, sizeof bytes); size > 0; size = ::read(fd, bytes, sizeof bytes))
+            outcome.value += ::send(fd, bytes, static_cast<size_t>(size), 0);
+    });
+    p.b.call(how, [&]() -> long {
+        const timeval limit{5, 0};
+        ::setsockopt(p.b.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        for (int round = 0; round < kRounds; ++round) {
+            if (const long status = make(); status != 7)
+                return -status;
+            if (!exchange(p.b.fd(), "again", 5))
+                return round;
+        }
+        return kRounds;
+    });
+    p.b.close();
+    echoing.finish();
 }
 
 /// The number is free afterwards in the table that the calling thread has left, if at all.
@@ -85,15 +103,15 @@ void other_thread_closes_its_own(const Pair& p, const std::string& how, const st
 
 }  // namespace
 
-CASE(cloned_child_uses_it) {
+CASE_THAT(cloned_child_uses_it, kBlocking) {
     child_uses_it(p, "clone", [&] { return cloned(converse_of, p.b.fd(), 0); });
 }
 
-CASE(cloned_child_uses_it_and_is_waited_for) {
+CASE_THAT(cloned_child_uses_it_and_is_waited_for, kBlocking) {
     child_uses_it(p, "clone", [&] { return cloned(converse_of, p.b.fd(), CLONE_VFORK); });
 }
 
-CASE(underscore_forked_child_uses_it) {
+CASE_THAT(underscore_forked_child_uses_it, kBlocking) {
     child_uses_it(p, "_Fork", [&]() -> long {
         const pid_t child = ::_Fork();
         if (child == 0)
@@ -102,7 +120,7 @@ CASE(underscore_forked_child_uses_it) {
     });
 }
 
-CASE(cloned_child_with_our_descriptors_uses_it) {
+CASE_THAT(cloned_child_with_our_descriptors_uses_it, kBlocking) {
     child_uses_it(p, "clone, CLONE_FILES", [&] { return cloned(converse_of, p.b.fd(), CLONE_FILES); });
 }
 
@@ -133,8 +151,8 @@ CASE(thread_with_its_own_descriptors_by_number) {
 }
 
 CASE(thread_with_its_own_descriptors_by_range) {
-    other_thread_closes_its_own(
-        p, "close_range", [] { return ::close_range(4000, 4001, CLOSE_RANGE_UNSHARE) == 0 ? 1 : 2; });
+    other_thread_closes_its_own(p, "close_range",
+                                [] { return ::close_range(4000, 4001, CLOSE_RANGE_UNSHARE) == 0 ? 1 : 2; });
 }
 
 /// Of a process with one thread it changes nothing.
