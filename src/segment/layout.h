@@ -23,7 +23,7 @@ namespace loopfast {
 constexpr uint64_t kSegmentMagic = 0x3174736166706f6f;  // "oopfast1"
 /// Of this layout and of what its words mean. Tests build a library with another one.
 #ifndef LOOPFAST_SEGMENT_VERSION
-#define LOOPFAST_SEGMENT_VERSION 1
+#define LOOPFAST_SEGMENT_VERSION 2
 #endif
 constexpr uint32_t kSegmentVersion = LOOPFAST_SEGMENT_VERSION;
 constexpr size_t kControlSize = 4096;
@@ -45,6 +45,14 @@ constexpr uint32_t kClosingBoth = 2;
 constexpr uint64_t kBothThere = 0;
 constexpr uint64_t kConsumerLeft = 1;
 constexpr uint64_t kProducerDone = 2;
+/// After kConsumerLeft, by compare-and-swap as well: the producer has begun to take back what is unread, or,
+/// since it did not, the consumer keeps what it saw.
+constexpr uint64_t kTakingBack = 3;
+/// The word's low bits say that the consumer keeps what lies before a position, which the others are.
+constexpr uint64_t kKeptMark = 4;
+constexpr unsigned kKeptShift = 3;
+constexpr uint64_t kept_until(uint64_t position) { return position << kKeptShift | kKeptMark; }
+constexpr bool is_kept(uint64_t word) { return (word & ((1U << kKeptShift) - 1)) == kKeptMark; }
 /// No cut was published yet.
 constexpr uint64_t kNoCut = 0;
 
@@ -54,8 +62,8 @@ struct alignas(64) ProducerLine {
     /// The stream offset at which this direction left the kernel lane, plus one; kNoCut before that.
     /// Stored before the first byte is published.
     Untrusted<uint64_t> cut;
-    /// Which side turned away from this direction first: kBothThere, kConsumerLeft or kProducerDone. Written
-    /// once, by compare-and-swap; see stream/leave.cpp.
+    /// Which side turned away from this direction first: kBothThere, kConsumerLeft or kProducerDone, by
+    /// compare-and-swap; and what became of kConsumerLeft. See stream/leave.cpp.
     Untrusted<uint64_t> turned_away;
     /// Where bytes begin that are not to be seen yet (MSG_MORE, TCP_CORK), plus one; 0 where none are. It
     /// counts while it lies between the consumer's tail and the head. See stream/held.cpp.

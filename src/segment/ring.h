@@ -75,6 +75,9 @@ struct ProducerState {
 struct ConsumerState {
     std::atomic<uint64_t> jump{0};
     std::atomic<uint64_t> previous_jump{0};
+    /// The position from which on nothing is this consumer's any more, plus one; 0: there is none. See
+    /// keeps_unread in stream/leave.cpp.
+    std::atomic<uint64_t> limit{0};
 };
 
 /// What a ring operation came to.
@@ -213,9 +216,12 @@ private:
     uint64_t seen_up_to(uint64_t tail, uint64_t head) const {
         // Harmless: a position that is not between the two is none.
         const uint64_t held = peer_.held.load(std::memory_order_relaxed).harmless();
-        if (held == 0) [[likely]]
+        const uint64_t limit = state_.limit.load(std::memory_order_relaxed);
+        if ((held | limit) == 0) [[likely]]
             return head;
-        return held - 1 - tail < head - tail ? held - 1 : head;
+        if (held != 0 && held - 1 - tail < head - tail)
+            head = held - 1;
+        return limit != 0 && limit - 1 - tail < head - tail ? limit - 1 : head;
     }
 
     ConsumerLine& line_;

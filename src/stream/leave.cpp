@@ -12,6 +12,11 @@
 // a word of that direction, by compare-and-swap; if the consumer was first the producer takes the bytes back
 // before it goes, and if the producer was first the consumer cannot go while there are any.
 //
+// Who leaves with bytes unread waits for the other side to begin taking them back, which it says in the same
+// word. A peer that does not, because it was stopped, or is killed before it comes to that, would take them
+// with it: then the consumer keeps them, by the same word, and cannot go. A write that was under way then has
+// its bytes behind what is kept; they are the producer's to send.
+//
 // The other end hears of it by the hang-up of the link, at its next call or wait, or by a bell that finds
 // nobody. models/leave.pml checks this.
 #include <errno.h>
@@ -19,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/hidden.h"
 #include "base/log.h"
 #include "base/ready.h"
@@ -53,8 +59,9 @@ namespace {
 
 constexpr size_t kChunk = 16384;
 
-/// The sending lock is held. `chunk` is room for a part. @return true when nothing is left.
-bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
+/// Sends what lies between the tail of `unsent` and its head, and moves that tail. The sending lock is held.
+/// `chunk` is room for a part. @return true when nothing is left.
+bool send_unread(Stream& stream, int fd, Direction& unsent, unsigned char* chunk) {
     // The peer's own note of the current record is out of reach, but ours says the same: its tail is at or
     // beyond the record before the current one (ring.h), so these two place everything.
     const ProducerState& producer = stream.shared->producer;
@@ -62,7 +69,7 @@ bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
     place.jump.store(producer.jump.load(std::memory_order_relaxed), std::memory_order_relaxed);
     place.previous_jump.store(producer.previous_jump.load(std::memory_order_relaxed),
                               std::memory_order_relaxed);
-    RingReader unread(stream.out(), place, stream.segment.data(stream.side()), stream.segment.capacity);
+    RingReader unread(unsent, place, stream.segment.data(stream.side()), stream.segment.capacity);
     // Counted once: the tail lies in memory that the peer can still write, and one that puts it back again
     // and again would keep us here.
     uint64_t left = unread.available();
@@ -95,23 +102,56 @@ bool send_unread(Stream& stream, int fd, unsigned char* chunk) {
     return left == 0;
 }
 
+/// Where in our direction begins what we have to take back: the peer's tail, or where that begins what it did
+/// not keep.
+uint64_t unsent_from(Stream& stream) {
+    const Direction& direction = stream.out();
+    // Acquire pairs with the compare-and-swap in keeps_unread, after which the peer reads on.
+    const uint64_t word = direction.producer.turned_away.load(std::memory_order_acquire).harmless();
+    return is_kept(word) ? word >> kKeptShift
+                         : direction.consumer.tail.load(std::memory_order_relaxed).harmless();
+}
+
+/// The peer keeps what it saw. What came behind that, in a write that was under way, is ours: the peer never
+/// looks at it, and how far we are stands in the word.
+bool send_behind_kept(Stream& stream, int fd, unsigned char* chunk) {
+    Direction& direction = stream.out();
+    Direction behind{};
+    behind.consumer.tail.store(unsent_from(stream), std::memory_order_relaxed);
+    behind.producer.head.store(direction.producer.head.load(std::memory_order_relaxed).harmless(),
+                               std::memory_order_relaxed);
+    for (int i = 0; i < 2; ++i)
+        behind.producer.jump[i].store(direction.producer.jump[i].load(std::memory_order_relaxed).harmless(),
+                                      std::memory_order_relaxed);
+    const bool all = send_unread(stream, fd, behind, chunk);
+    const uint64_t until = behind.consumer.tail.load(std::memory_order_relaxed).harmless();
+    direction.producer.turned_away.store(kept_until(until), std::memory_order_release);
+    return all;
+}
+
 /// Sends what the peer did not take out of the ring over the kernel lane. The sending lock is held.
 /// @return true when nothing is left.
 bool take_back(Stream& stream, int fd) {
     show_held(stream);
     if (stream.writer().in_flight(true) == 0)
         return true;
+    // One of both: see keeps_unread. seq_cst as the names in it. A peer that left without a word has no say.
+    auto& word = stream.out().producer.turned_away;
+    word.replace(kConsumerLeft, kTakingBack, std::memory_order_seq_cst);
+    const bool kept = is_kept(word.load(std::memory_order_acquire).harmless());
+    if (kept && !has_unsent(stream))
+        return true;
     // From here on we move the peer's tail ourselves, and the kernel counts what lies beyond it.
     auto& carried = stream.shared->carried_out;
     if (carried.load(std::memory_order_relaxed) == 0)
-        carried.store(stream.out().consumer.tail.load(std::memory_order_relaxed).harmless() + 1,
-                      std::memory_order_relaxed);
+        carried.store(unsent_from(stream) + 1, std::memory_order_relaxed);
     // Not on the stack, which may be a signal handler's. Where there is no memory: later.
     void* const chunk =
         sys::mmap(nullptr, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sys::mmap_failed(chunk))
         return false;
-    const bool all = send_unread(stream, fd, static_cast<unsigned char*>(chunk));
+    auto* const room = static_cast<unsigned char*>(chunk);
+    const bool all = kept ? send_behind_kept(stream, fd, room) : send_unread(stream, fd, stream.out(), room);
     sys::munmap(chunk, kChunk);
     return all;
 }
@@ -161,6 +201,45 @@ bool ended_without_a_word(Stream& stream, int fd) {
     return true;
 }
 
+/// When a peer was waited for in vain: the next ones get less.
+std::atomic<int64_t> waited_in_vain{0};
+
+/// Our name is in the word of the peer's direction, and bytes of it are unread, which the peer is to take
+/// back. Waits until it has begun. @return true when it has not: we keep them.
+bool keeps_unread(Stream& stream, int fd) {
+    constexpr int64_t kPatience = 500'000'000;
+    constexpr int64_t kLittlePatience = 10'000'000;
+    constexpr int64_t kMemory = 2'000'000'000;
+    // Its steward wakes for this; and a publication that is under way is to find a sleeper that no bell
+    // reaches, as in leave().
+    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
+    stream.in().sleep.consumer.exchange(kAlwaysRing, std::memory_order_seq_cst);
+    auto& word = stream.in().producer.turned_away;
+    const int64_t begin = now_ns();
+    const bool hurried = begin - waited_in_vain.load(std::memory_order_relaxed) < kMemory;
+    const int64_t deadline = begin + (hurried ? kLittlePatience : kPatience);
+    while (word.load(std::memory_order_acquire).equals(kConsumerLeft)) {
+        if (ended_without_a_word(stream, fd))
+            return true;  // nobody is there any more who could write: the ring itself can be read
+        if (now_ns() < deadline) {
+            sys::sleep_ns(100'000);
+            continue;
+        }
+        waited_in_vain.store(now_ns(), std::memory_order_relaxed);
+        const uint64_t head = stream.reader().seen_head();
+        // seq_cst as the names in it; the peer's claim is the other one.
+        if (!word.replace(kConsumerLeft, kept_until(head), std::memory_order_seq_cst))
+            return false;
+        // Before the receiving lock is let go of: nobody takes what lies behind it.
+        stream.shared->consumer.limit.store(head + 1, std::memory_order_relaxed);
+        stream.link_down.store(true, std::memory_order_relaxed);
+        stream.shared->peer_left.store(1, std::memory_order_relaxed);
+        LOOPFAST_LOG("slot %u keeps what is unread: the peer stands still", stream.slot);
+        return true;
+    }
+    return false;
+}
+
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
 bool leave_locked(Stream& stream, int fd, Reason reason) {
     SharedHalf& shared = *stream.shared;
@@ -186,8 +265,9 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     shared.carried_in.store(stream.in().consumer.tail.load(std::memory_order_relaxed).harmless() + 1,
                             std::memory_order_relaxed);
     const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
-    if (stream.reader().available() != 0 && (!ours || ended_without_a_word(stream, fd))) {
-        // The peer turned away first, or died, and what it left here only we can read. What we send from now
+    if (stream.reader().available() != 0 &&
+        (!ours || ended_without_a_word(stream, fd) || keeps_unread(stream, fd))) {
+        // The peer turned away first, or died, or stands still, and what it left here only we can read. What we send from now
         // on goes behind the ring all the same: it may be on its way out too, and waits for us to come to an
         // end.
         if (stream.out_in_ring() && !peer_first)

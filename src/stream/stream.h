@@ -425,19 +425,27 @@ bool show_overdue(Stream& (*stream_of)(uint32_t slot));
 /// The peer turned away from what we put into the ring: it is there still, on the kernel lane, whatever it
 /// did to its sending half since. Acquire pairs with the compare-and-swap in leave(): its tail stands still.
 inline bool said_that_it_left(const Stream& stream) {
-    return stream.out().producer.turned_away.load(std::memory_order_acquire).equals(kConsumerLeft);
+    const uint64_t word = stream.out().producer.turned_away.load(std::memory_order_acquire).harmless();
+    return word != kBothThere && word != kProducerDone;
 }
 
 /// The peer let go of its link without ending the connection: it goes on over the kernel lane.
 bool peer_left(Stream& stream, int fd);
 /// After that: sends what the peer left unread over the kernel lane. @return true when all of it is sent.
 bool return_to_kernel(Stream& stream, int fd);
+/// What the peer did not take, or does not keep. Relaxed: the words are compared, and asked for again.
+inline bool has_unsent(const Stream& stream) {
+    const ProducerLine& line = stream.out().producer;
+    const uint64_t word = line.turned_away.load(std::memory_order_relaxed).harmless();
+    return is_kept(word) ? kept_until(line.head.load(std::memory_order_relaxed).harmless()) != word
+                         : stream.writer().in_flight(true) != 0;
+}
 /// Bytes of ours are still to go back to the kernel. Whoever sleeps meanwhile looks again soon: who sends
 /// them may be another thread, and what kept them may have been want of memory, of whose end no event tells.
 constexpr int64_t kLookAgain = 10'000'000;
 inline bool has_to_return(const Stream& stream) {
     return stream.link_down.load(std::memory_order_relaxed) && stream.state() == State::kFused &&
-           stream.out_in_ring() && stream.writer().in_flight(true) != 0;
+           stream.out_in_ring() && has_unsent(stream);
 }
 /// Our direction is about to end, by close or shutdown: what the peer left unread goes before the end.
 /// @return false when some of it would not go into the kernel yet.
