@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/hidden.h"
 #include "table/table.h"
 #include "wait/caller.h"
 #include "wait/sleeper.h"
@@ -35,7 +36,8 @@ bool ends(WaitResult ended, int64_t timeout) {
 /// that finds. Another thread's close, in contrast, ends no call that is under way. @return 0: it waits on;
 /// -EAGAIN: it makes one attempt, without waiting; -ERESTART: the descriptor is another's, or nobody's.
 long after_handler(const Stream& stream, int fd, int flags) {
-    if (find_stream(fd) != &stream)
+    // A hidden number is a step's of a call whose own was closed.
+    if (find_stream(fd) != &stream || is_hidden(fd))
         return -ERESTART;
     return does_not_block(stream, flags) ? -EAGAIN : 0;
 }
