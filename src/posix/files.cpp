@@ -19,6 +19,7 @@
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
+#include "wait/caller.h"
 #include "wait/sleeper.h"
 
 namespace loopfast {
@@ -49,6 +50,7 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
     if (judged < 0)
         return judged;
     size = smaller(size, kMostBytes);
+    const Caller call(stream, out);  // for all steps
     unsigned char chunk[kChunk];
     size_t done = 0;
     while (done < size) {
@@ -62,7 +64,8 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
             errno = EINVAL;
         if (got <= 0)
             return done > 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
-        const long sent = send_bytes(stream, out, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
+        const long sent =
+            send_bytes(stream, call.fd(), chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
         if (sent < 0)
             return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(sent);
         if (offset != nullptr && put(offset, *offset + sent) < 0)
@@ -117,20 +120,21 @@ ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags)
     // The stream waits as its O_NONBLOCK says, the pipe as this flag and its own say. And the pipe comes
     // first: where it is full, nobody looks whether there are bytes, or the end.
     const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0 && (sys::fcntl(out, F_GETFL) & O_NONBLOCK) == 0;
+    const Caller call(stream, in);  // for all steps
     for (;;) {
         if (const long room = room_in_pipe(out, pipe_waits); room < 0)
             return room == -EPIPE ? real::write(out, "", 1) : returned<ssize_t>(room);
         unsigned char chunk[kChunk];
         const iovec part{chunk, smaller(size, kChunk)};
         Buffers to(&part, 1);
-        const long seen = receive(stream, in, &to, part.iov_len, MSG_PEEK);
+        const long seen = receive(stream, call.fd(), &to, part.iov_len, MSG_PEEK);
         if (seen <= 0)
             return returned<ssize_t>(seen);
         const long written = into_pipe(out, chunk, static_cast<size_t>(seen));
         if (written == -EAGAIN)
             continue;  // another writer was faster
         if (written > 0)
-            receive(stream, in, nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
+            receive(stream, call.fd(), nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
         return returned<ssize_t>(written);
     }
 }
@@ -151,15 +155,16 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     const uint32_t pipe = ready_now(in, POLLIN);
     if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
+    const Caller call(stream, out);  // for all steps
     size_t room = kChunk;
     while ((pipe & POLLIN) != 0) {
-        const long judged = send_some(stream, out, Buffers(nullptr, 0), 0, 0);
+        const long judged = send_some(stream, call.fd(), Buffers(nullptr, 0), 0, 0);
         if (judged < 0 && judged != -EAGAIN)
             return returned<ssize_t>(judged);
         room = room_of(stream);
         if (room != 0)
             break;
-        const long waited = await_room(stream, out);
+        const long waited = await_room(stream, call.fd());
         if (waited < 0)
             return returned<ssize_t>(waited);
     }
@@ -168,7 +173,7 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     if (got <= 0)
         return got;
     const int more = (flags & SPLICE_F_MORE) != 0 ? MSG_MORE : 0;
-    return returned<ssize_t>(send_bytes(stream, out, chunk, static_cast<size_t>(got), more));
+    return returned<ssize_t>(send_bytes(stream, call.fd(), chunk, static_cast<size_t>(got), more));
 }
 
 /// What the kernel says before it moves a byte between a stream and `pipe`. @return 0, or -errno.

@@ -156,14 +156,22 @@ bool pour_over(Stream& stream, int fd, int kept, Way& rest) {
     return true;
 }
 
-/// The program may know of the unread bytes already, and ask without waiting: so the carrier gets a moment.
+/// The program may know of the unread bytes already, and ask without waiting: so the carrier gets a moment,
+/// and as long as it has brought none a longer one, since it may have to wait for a processor.
 void await_carried(int given, uint64_t unread) {
     constexpr uint64_t kAPart = 16384;
     const uint64_t enough = unread < kAPart ? unread : kAPart;
-    int there = 0;
-    for (int round = 0; round < 100; ++round) {
-        if (sys::ioctl(given, FIONREAD, &there) < 0 || static_cast<uint64_t>(there) >= enough)
+    constexpr int kMostWithoutAny = 5000;
+    constexpr int kMostWithoutMore = 100;
+    int before = 0;
+    for (int without = 0; without < (before == 0 ? kMostWithoutAny : kMostWithoutMore); ++without) {
+        int there = 0;
+        if (sys::ioctl(given, FIONREAD, &there) < 0 || static_cast<uint64_t>(there) >= enough ||
+            (ready_now(given, POLLRDHUP) & (POLLRDHUP | POLLERR | POLLHUP)) != 0)
             return;
+        if (there > before)
+            without = 0;
+        before = there;
         sys::sleep_ns(200'000);
     }
 }

@@ -14,6 +14,7 @@
 #include "posix/posix.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
+#include "wait/caller.h"
 #include "wait/epoll_set.h"
 
 namespace loopfast {
@@ -556,6 +557,8 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     if (timeout != nullptr &&
         (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
         return returned<int>(-EINVAL);
+    // All of it is one call on one file, whatever another thread does to the number.
+    const Caller call(*stream, fd);
     if ((flags & MSG_ERRQUEUE) == 0)
         if (const long error = error_first(*stream, fd); error != 0)
             return returned<int>(error);
@@ -564,14 +567,14 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
         timeout == nullptr ? kForever : deadline_after(timeout->tv_sec * 1'000'000'000LL + timeout->tv_nsec);
     unsigned done = 0;
     while (done < count) {
-        if (done > 0 && error_is_due(*stream, fd)) [[unlikely]]
+        if (done > 0 && error_is_due(*stream, call.fd())) [[unlikely]]
             break;
         const ssize_t result = readable(&messages[done], sizeof messages[done])
-                                   ? recvmsg(fd, &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
+                                   ? recvmsg(call.fd(), &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0) {
             if (done > 0)
-                keep_error(*stream, fd, errno);
+                keep_error(*stream, call.fd(), errno);
             return done > 0 ? static_cast<int>(done) : -1;
         }
         if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
@@ -591,7 +594,8 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
 }
 
 LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-    if (find_stream(fd) == nullptr) {
+    Stream* const stream = find_stream(fd);
+    if (stream == nullptr) {
         if (had_streams()) [[unlikely]]
             for (unsigned i = 0; i < count && i < IOV_MAX; ++i)
                 leave_for_control(fd, &messages[i].msg_hdr);
@@ -599,10 +603,11 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     }
     if (is_foreign(flags)) [[unlikely]]
         return returned<int>(-EINVAL);
+    const Caller call(*stream, fd);  // as in recvmmsg
     unsigned done = 0;
     for (; done < count && done < IOV_MAX; ++done) {
         const ssize_t result = readable(&messages[done], sizeof messages[done])
-                                   ? sendmsg(fd, &messages[done].msg_hdr, flags)
+                                   ? sendmsg(call.fd(), &messages[done].msg_hdr, flags)
                                    : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;

@@ -93,6 +93,7 @@ struct StreamWords {
     std::atomic<int> local_refs{0};  ///< descriptors of this process
     std::atomic<int> callers{0};     ///< blocking calls that wait, see wait/caller.h
     std::atomic<int> kept{-1};       ///< the hidden duplicate that they use, once their descriptor was closed
+    std::atomic<int> reaching{0};    ///< of them, those that are about to use the number that they have
 
     /// What poll said of the kernel socket last, or kUnknown: the low half. The high half counts the events
     /// on the socket, so that an answer from before an event is never stored after it.

@@ -156,6 +156,16 @@ void duplicated(int fd, int copy) {
 
 namespace {
 
+/// Attempts that have the number in hand come to an end: they do not sleep. Not one in a frame below this
+/// one, which goes on after this handler, nor one that may want what is held there.
+void await_reaching(Stream& stream) {
+    constexpr int kMostRounds = 20'000;
+    if (held_locks != 0 || (table_hooks.reaches != nullptr && table_hooks.reaches(stream)))
+        return;
+    for (int round = 0; round < kMostRounds && stream.reaching.load(std::memory_order_seq_cst) != 0; ++round)
+        sys::sleep_ns(100'000);
+}
+
 /// Calls wait on the stream: a duplicate of the descriptor keeps the connection until they are over.
 void keep(Stream& stream, int fd, TableEntry entry) {
     if (table_hooks.end_jumped_calls != nullptr)
@@ -172,6 +182,8 @@ void keep(Stream& stream, int fd, TableEntry entry) {
     stream.kept.store(kept, std::memory_order_seq_cst);
     if (stream.callers.load(std::memory_order_seq_cst) == 0)
         let_go_of_kept(stream);
+    else
+        await_reaching(stream);
 }
 
 }  // namespace
@@ -337,6 +349,7 @@ void after_fork_in_child() {
         stream.cutting.store(0, std::memory_order_relaxed);
         stream.waiters.store(0, std::memory_order_relaxed);
         stream.callers.store(0, std::memory_order_relaxed);
+        stream.reaching.store(0, std::memory_order_relaxed);
         stream.watched.store(0, std::memory_order_relaxed);
         stream.registered_receiver.store(0, std::memory_order_relaxed);
         stream.registered_sender.store(0, std::memory_order_relaxed);

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/hidden.h"
 #include "table/table.h"
 #include "wait/caller.h"
 #include "wait/sleeper.h"
@@ -35,7 +36,8 @@ bool ends(WaitResult ended, int64_t timeout) {
 /// that finds. Another thread's close, in contrast, ends no call that is under way. @return 0: it waits on;
 /// -EAGAIN: it makes one attempt, without waiting; -ERESTART: the descriptor is another's, or nobody's.
 long after_handler(const Stream& stream, int fd, int flags) {
-    if (find_stream(fd) != &stream)
+    // A hidden number is a step's of a call whose own was closed.
+    if (find_stream(fd) != &stream || is_hidden(fd))
         return -ERESTART;
     return does_not_block(stream, flags) ? -EAGAIN : 0;
 }
@@ -51,6 +53,21 @@ size_t target_of(const Stream& stream, size_t size, int flags) {
 }  // namespace
 
 namespace {
+
+/// An attempt of a call that has waited.
+long receive_again(Stream& stream, const Caller& call, Buffers* to, size_t size, int flags) {
+    // What the ring has is taken without asking the kernel for anything by the number.
+    if (stream.in_in_ring() && stream.reader().available() != 0 &&
+        !stream.link_down.load(std::memory_order_relaxed)) [[likely]]
+        return receive_some(stream, call.fd(), to, size, flags);
+    const Reach reach(call);
+    return receive_some(stream, reach.fd(), to, size, flags);
+}
+
+long send_again(Stream& stream, const Caller& call, const Buffers& from, size_t size, int flags) {
+    const Reach reach(call);
+    return send_some(stream, reach.fd(), from, size, flags);
+}
 
 /// A receive of no bytes waits once, and whatever ends the wait, it returns none: the kernel leaves an error
 /// to the next call.
@@ -110,7 +127,7 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         while (marked && ended == WaitResult::kReady && !is_ready(stream, call.fd(), Want::kReceive, seen))
             ended = wait_for(stream, call.fd(), Want::kReceive, deadline, handlers, seen);
         if (ended != WaitResult::kReady && marked && !peek) {
-            result = receive_some(stream, call.fd(), target, size - static_cast<size_t>(total), flags);
+            result = receive_again(stream, call, target, size - static_cast<size_t>(total), flags);
             if (result >= 0)
                 return total + result;
             if (result != -EAGAIN)
@@ -129,7 +146,7 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
                 return -EINTR;
             handlers = {};
             if (const long now = after_handler(stream, fd, flags); now < 0)
-                return now == -EAGAIN ? receive_some(stream, call.fd(), target, size, flags) : now;
+                return now == -EAGAIN ? receive_again(stream, call, target, size, flags) : now;
             wanted = target_of(stream, size, flags);
             timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
             deadline = -1;
@@ -139,8 +156,7 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         if (total > 0 && !peek && (kernel_readiness(stream, call.fd(), Freshness::kRecent) & POLLERR) != 0 &&
             bytes_waiting(stream, call.fd()) == 0)
             return total;
-        result =
-            receive_some(stream, call.fd(), target, peek ? size : size - static_cast<size_t>(total), flags);
+        result = receive_again(stream, call, target, peek ? size : size - static_cast<size_t>(total), flags);
         if (peek && result == total && total > 0 &&
             (kernel_readiness(stream, call.fd(), Freshness::kRecent) & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
             return total;  // no more will come
@@ -181,14 +197,16 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
                     return -EINTR;
                 handlers = {};
                 if (const long now = after_handler(stream, fd, flags); now < 0)
-                    return now == -EAGAIN ? send_some(stream, call->fd(), rest, size, flags) : now;
+                    return now == -EAGAIN ? send_again(stream, *call, rest, size, flags) : now;
                 timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
                 deadline = -1;
                 break;
             }
         }
-        result = send_some(stream, call != nullptr ? call->fd() : fd, rest, size - static_cast<size_t>(total),
-                           total > 0 ? flags | kContinued : flags);
+        const size_t left = size - static_cast<size_t>(total);
+        const int how = total > 0 ? flags | kContinued : flags;
+        result = call != nullptr ? send_again(stream, *call, rest, left, how)
+                                 : send_some(stream, fd, rest, left, how);
     }
 }
 

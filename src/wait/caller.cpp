@@ -14,13 +14,24 @@ namespace {
 struct Call {
     Stream* stream;
     const void* frame;
+    bool reaching;  ///< see Reach
 };
 /// Calls on top of each other come from handlers: few; and a poll has one for each stream.
 constexpr int kMostCalls = 32;
 thread_local Call calls[kMostCalls];
 thread_local int call_count = 0;
 
-void count_out(Stream& stream) {
+Call* find_call(const Stream& stream, const void* frame) {
+    for (int i = call_count; i-- > 0;)
+        if (calls[i].frame == frame && calls[i].stream == &stream)
+            return &calls[i];
+    return nullptr;
+}
+
+void count_out(const Call& call) {
+    Stream& stream = *call.stream;
+    if (call.reaching)
+        stream.reaching.fetch_sub(1, std::memory_order_release);
     // seq_cst: Dekker with keep() in table.cpp, which stores the duplicate and then looks for callers.
     if (stream.callers.fetch_sub(1, std::memory_order_seq_cst) == 1)
         let_go_of_kept(stream);
@@ -46,7 +57,7 @@ void end_jumped_calls(const void* here) {
     if (call_count == 0 || calls[call_count - 1].frame > here || handler_stack().size != 0)
         return;
     while (call_count > 0 && calls[call_count - 1].frame <= here)
-        count_out(*calls[--call_count].stream);
+        count_out(calls[--call_count]);
 }
 
 void end_calls_below(uintptr_t target) {
@@ -59,21 +70,23 @@ void end_calls_below(uintptr_t target) {
         const bool left = handlers.has(frame) == handlers.has(target) ? frame < target : handlers.has(frame);
         if (!left)
             continue;
-        Stream& stream = *calls[i].stream;
+        const Call ended = calls[i];
         calls[i] = calls[--call_count];  // looked at already
-        count_out(stream);
+        count_out(ended);
     }
 }
 
 void end_calls_of_thread() {
     while (call_count > 0)
-        count_out(*calls[--call_count].stream);
+        count_out(calls[--call_count]);
 }
 
 void count_calls_again() {
     for (int i = 0; i < call_count; ++i) {
         calls[i].stream->callers.fetch_add(1, std::memory_order_relaxed);
         calls[i].stream->waiters.fetch_add(1, std::memory_order_relaxed);
+        if (calls[i].reaching)
+            calls[i].stream->reaching.fetch_add(1, std::memory_order_relaxed);
     }
 }
 
@@ -84,18 +97,17 @@ bool begin_call(Stream& stream, const void* frame) {
     // callers; and with release_mapping().
     stream.callers.fetch_add(1, std::memory_order_seq_cst);
     stream.waiters.fetch_add(1, std::memory_order_seq_cst);
-    calls[call_count++] = {&stream, frame};
+    calls[call_count++] = {&stream, frame, false};
     return true;
 }
 
 void end_call(Stream& stream, const void* frame) {
-    for (int i = call_count; i-- > 0;) {
-        if (calls[i].frame != frame || calls[i].stream != &stream)
-            continue;
-        calls[i] = calls[--call_count];  // the last is of this frame, too: those above it have ended
-        count_out(stream);
+    Call* const call = find_call(stream, frame);
+    if (call == nullptr)
         return;
-    }
+    const Call ended = *call;
+    *call = calls[--call_count];  // the last is of this frame, too: those above it have ended
+    count_out(ended);
 }
 
 Caller::Caller(Stream& stream, int fd) : stream_(stream), fd_(fd) {
@@ -104,6 +116,33 @@ Caller::Caller(Stream& stream, int fd) : stream_(stream), fd_(fd) {
     if (!listed_)
         stream.waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
     alive_ = find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) && stream.segment;
+}
+
+Reach::Reach(const Caller& call) : call_(call) {
+    if (Call* const listed = find_call(call.stream_, &call)) {
+        listed->reaching = true;
+        // seq_cst, both: Dekker with keep() in table.cpp, which stores the duplicate and then looks for
+        // these.
+        call.stream_.reaching.fetch_add(1, std::memory_order_seq_cst);
+    }
+    const int kept = call.stream_.kept.load(std::memory_order_seq_cst);
+    fd_ = kept >= 0 ? kept : call.fd_;
+}
+
+Reach::~Reach() {
+    Call* const listed = find_call(call_.stream_, &call_);
+    if (listed == nullptr || !listed->reaching)
+        return;
+    listed->reaching = false;
+    // Release pairs with the look in keep(): the number was used before.
+    call_.stream_.reaching.fetch_sub(1, std::memory_order_release);
+}
+
+bool reaches(const Stream& stream) {
+    for (int i = 0; i < call_count; ++i)
+        if (calls[i].reaching && calls[i].stream == &stream)
+            return true;
+    return false;
 }
 
 Caller::~Caller() {

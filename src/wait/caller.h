@@ -30,11 +30,30 @@ public:
     int fd() const { return reached_by(stream_, fd_); }
 
 private:
+    friend class Reach;
     Stream& stream_;
     int fd_;
     bool listed_;  ///< a thread's list is only so long; one more is only watched for
     bool alive_;
 };
+
+/// An attempt of a call that has waited, which may receive or send by the number: while it exists, a close of
+/// that number by another thread waits, so that nothing else has it meanwhile.
+class Reach {
+public:
+    explicit Reach(const Caller& call);
+    ~Reach();
+    Reach(const Reach&) = delete;
+    Reach& operator=(const Reach&) = delete;
+
+    int fd() const { return fd_; }
+
+private:
+    const Caller& call_;
+    int fd_;
+};
+/// Whether this thread is in one, below a handler.
+bool reaches(const Stream& stream);
 
 /// The same for waits that have no Caller: `frame` is an object in the waiting function's frame. @return
 /// false when no more calls can be listed.

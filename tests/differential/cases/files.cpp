@@ -252,6 +252,106 @@ CASE_THAT(splice_waits, kBlocking) {
     out.read(100);
 }
 
+// The calls that take more than one step here go on like any other when another thread closes the number.
+CASE_THAT(close_under_a_splice, kBlocking) {
+    const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
+    Pending waiting = p.b.start("splice", [from = p.b.fd(), to = in.fd()](Outcome& outcome) {
+        outcome.value = ::splice(from, nullptr, to, nullptr, 100, 0);
+    });
+    p.b.close();
+    waiting.still_waiting();
+    p.a.send("late");
+    waiting.finish();
+    out.read(100);
+    p.a.await_end();
+    p.a.recv(10);
+}
+
+namespace {
+
+/// Closes `a` while `waiting` wants to send there, behind so many bytes, and reads all that comes.
+void close_under(const Pair& p, Pending& waiting, long filled) {
+    p.a.close();
+    p.b.call("read it all", [&] {
+        long got = 0;
+        std::string bytes(1'000'000, 0);
+        for (;;) {
+            const ssize_t result = ::recv(p.b.fd(), bytes.data(), bytes.size(), 0);
+            if (result <= 0)
+                return got - filled + result;
+            got += result;
+        }
+    });
+    waiting.finish();
+}
+
+}  // namespace
+
+CASE_THAT(close_under_a_sendfile, kBlocking) {
+    const long filled = p.a.fill().value;
+    Pending waiting = p.a.start("sendfile", [to = p.a.fd()](Outcome& outcome) {
+        const int file = file_of(std::string(100'000, 'x'));
+        outcome.value = ::sendfile(to, file, nullptr, 100'000);
+        const int error = errno;
+        ::close(file);
+        errno = error;
+    });
+    close_under(p, waiting, filled);
+}
+
+CASE_THAT(close_under_a_splice_that_sends, kBlocking) {
+    const auto [out, in] = make_pipe(p.script, p.a.actor(), "pipe");
+    in.write("late");
+    const long filled = p.a.fill().value;
+    Pending waiting = p.a.start("splice", [from = out.fd(), to = p.a.fd()](Outcome& outcome) {
+        outcome.value = ::splice(from, nullptr, to, nullptr, 100, 0);
+    });
+    close_under(p, waiting, filled);
+}
+
+CASE_THAT(number_used_again_under_a_receive_of_messages, kBlocking) {
+    const int number = p.b.fd();
+    Pending waiting = p.b.start("recvmmsg", [number](Outcome& outcome) {
+        char text[2][8] = {};
+        iovec parts[2] = {{text[0], 3}, {text[1], 3}};
+        mmsghdr messages[2]{};
+        for (int i = 0; i < 2; ++i) {
+            messages[i].msg_hdr.msg_iov = &parts[i];
+            messages[i].msg_hdr.msg_iovlen = 1;
+        }
+        outcome.value = ::recvmmsg(number, messages, 2, 0, nullptr);
+        outcome.text = std::string(" ") + text[0] + " " + text[1];
+    });
+    p.b.call("dup2", [&] {
+        int others[2];
+        if (::socketpair(AF_UNIX, SOCK_STREAM, 0, others) != 0 || ::dup2(others[0], number) != number)
+            return -1L;
+        ::close(others[0]);
+        return static_cast<long>(::write(others[1], "not these", 9));
+    });
+    p.a.send("one");
+    waiting.still_waiting();
+    p.a.send("two");
+    waiting.finish();
+    p.a.await_end();
+    p.b.read(100);
+}
+
+CASE_THAT(close_under_a_send_of_messages, kBlocking) {
+    const long filled = p.a.fill().value;
+    Pending waiting = p.a.start("sendmmsg", [to = p.a.fd()](Outcome& outcome) {
+        std::string bytes(50'000, 'x');
+        iovec part{bytes.data(), bytes.size()};
+        mmsghdr messages[2]{};
+        for (auto& message : messages) {
+            message.msg_hdr.msg_iov = &part;
+            message.msg_hdr.msg_iovlen = 1;
+        }
+        outcome.value = ::sendmmsg(to, messages, 2, 0);
+    });
+    close_under(p, waiting, filled);
+}
+
 CASE(other_transfers) {
     p.a.call("copy_file_range into the stream", [&] {
         const int file = file_of("abc");

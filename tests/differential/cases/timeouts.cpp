@@ -455,6 +455,18 @@ CASE_THAT(closed_by_a_thread_and_restarted, kBlocking) {
     receiving.finish();
 }
 
+CASE_THAT(closed_by_a_thread_and_restarted_splice, kBlocking) {
+    install(p.b, SIGUSR1, SA_RESTART);
+    const auto [out, in] = make_pipe(p.script, p.b.actor(), "pipe");
+    Pending splicing = p.b.start("splice", [from = p.b.fd(), to = in.fd()](Outcome& outcome) {
+        outcome.value = ::splice(from, nullptr, to, nullptr, 100, 0);
+    });
+    p.b.close();
+    splicing.still_waiting();
+    splicing.interrupt(SIGUSR1);
+    splicing.finish();
+}
+
 namespace {
 
 constexpr int kImpatience = 300;  // milliseconds
