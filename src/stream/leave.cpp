@@ -21,6 +21,7 @@
 // nobody. models/leave.pml checks this.
 #include <errno.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
@@ -201,12 +202,51 @@ bool ended_without_a_word(Stream& stream, int fd) {
     return true;
 }
 
+/// The peer has begun to take back what is unread, from `tail` on. Waits as long as it goes on with that.
+/// @return true when it was killed in the middle: then all of it lies in the ring still, and is ours again.
+bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) {
+    constexpr int kRoundsWithoutAny = 500;
+    constexpr int kMostRounds = 20'000;
+    Direction& direction = stream.in();
+    const uint64_t until = stream.reader().seen_head();
+    uint64_t before = tail;
+    int without = 0;
+    for (int round = 0; round < kMostRounds && without < kRoundsWithoutAny; ++round) {
+        // The end first: what it had moved by then it has moved.
+        const int ready = ready_now(fd, POLLRDHUP);
+        const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+        const uint64_t now = direction.consumer.tail.load(std::memory_order_acquire).harmless();
+        if (now == until)
+            return false;
+        if (ended) {
+            // An orderly end comes after the last byte. Those that it has sent are here twice.
+            int waiting = 0;
+            if ((ready & (POLLHUP | POLLERR)) != 0 || sys::ioctl(fd, FIONREAD, &waiting) < 0 ||
+                !direction.producer.turned_away.replace(kTakingBack, kBothThere, std::memory_order_seq_cst))
+                return false;
+            for (int twice = waiting - in_kernel; twice > 0;) {
+                const long gone = sys::recv(fd, nullptr, static_cast<size_t>(twice), MSG_TRUNC | MSG_DONTWAIT);
+                if (gone <= 0)
+                    break;
+                twice -= static_cast<int>(gone);
+            }
+            direction.consumer.tail.store(tail, std::memory_order_relaxed);
+            LOOPFAST_LOG("slot %u keeps what is unread: the peer was killed", stream.slot);
+            return true;
+        }
+        without = now == before ? without + 1 : 0;
+        before = now;
+        sys::sleep_ns(100'000);
+    }
+    return false;
+}
+
 /// When a peer was waited for in vain: the next ones get less.
 std::atomic<int64_t> waited_in_vain{0};
 
 /// Our name is in the word of the peer's direction, and bytes of it are unread, which the peer is to take
 /// back. Waits until it has begun. @return true when it has not: we keep them.
-bool keeps_unread(Stream& stream, int fd) {
+bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
     constexpr int64_t kPatience = 500'000'000;
     constexpr int64_t kLittlePatience = 10'000'000;
     constexpr int64_t kMemory = 2'000'000'000;
@@ -237,7 +277,7 @@ bool keeps_unread(Stream& stream, int fd) {
         LOOPFAST_LOG("slot %u keeps what is unread: the peer stands still", stream.slot);
         return true;
     }
-    return false;
+    return was_killed_meanwhile(stream, fd, tail, in_kernel);
 }
 
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
@@ -262,11 +302,14 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     if (peer_first && !take_back(stream, fd))
         return false;
     // Before our name is there: the peer moves our tail from then on.
-    shared.carried_in.store(stream.in().consumer.tail.load(std::memory_order_relaxed).harmless() + 1,
-                            std::memory_order_relaxed);
+    const uint64_t tail = stream.in().consumer.tail.load(std::memory_order_relaxed).harmless();
+    int in_kernel = 0;
+    if (stream.reader().available() != 0)
+        sys::ioctl(fd, FIONREAD, &in_kernel);
+    shared.carried_in.store(tail + 1, std::memory_order_relaxed);
     const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
     if (stream.reader().available() != 0 &&
-        (!ours || ended_without_a_word(stream, fd) || keeps_unread(stream, fd))) {
+        (!ours || ended_without_a_word(stream, fd) || keeps_unread(stream, fd, tail, in_kernel))) {
         // The peer turned away first, or died, or stands still, and what it left here only we can read. What we send from now
         // on goes behind the ring all the same: it may be on its way out too, and waits for us to come to an
         // end.
