@@ -99,3 +99,6 @@ for row in "${rows[@]}"; do
     printf '%-28s %14d %14d %8s\n' "$title" "$kernel" "$ring" \
         "$(awk -v a="$ring" -v b="$kernel" 'BEGIN { printf "%.1fx", a / b }')"
 done
+echo
+echo "Kernel and loopfast ran in turn; whatever else runs on this machine meanwhile spoils the figures, those of"
+echo "one client most."

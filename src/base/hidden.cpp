@@ -29,6 +29,9 @@ bool ready = false;
 bool raised = false;
 int lowest = 0;
 int highest = 0;
+// Relaxed, both: an estimate. A fork in the middle of hiding may leave the child's one off.
+std::atomic<int> all_room{-1};  // highest - lowest; -1: nothing was hidden yet
+std::atomic<int> in_use{0};
 rlimit visible{};  // what the program set, and knows
 rlimit actual{};   // what holds while a descriptor is hidden
 
@@ -75,6 +78,7 @@ void prepare() {
             highest = base;
         }
     }
+    all_room.store(highest - lowest, std::memory_order_relaxed);
     ready = true;
 }
 
@@ -124,6 +128,7 @@ int hide_copy(int fd) {
     }
     // Relaxed: readers only ask about numbers that they were told of in another, ordered way.
     word_of(copy).fetch_or(bit_of(copy), std::memory_order_relaxed);
+    in_use.fetch_add(1, std::memory_order_relaxed);
     hidden_detail::any.store(true, std::memory_order_relaxed);
     return copy;
 }
@@ -146,11 +151,17 @@ void close_hidden(int fd) {
     if (fd < 0)
         return;
     word_of(fd).fetch_and(~bit_of(fd), std::memory_order_relaxed);
+    in_use.fetch_sub(1, std::memory_order_relaxed);
     sys::close(fd);
 }
 
 bool hidden_detail::look(int fd) {
     return fd >= 0 && fd < kWords * 64 && (word_of(fd).load(std::memory_order_relaxed) & bit_of(fd)) != 0;
+}
+
+int hidden_room() {
+    const int all = all_room.load(std::memory_order_relaxed);
+    return all < 0 ? kRoom : all - in_use.load(std::memory_order_relaxed);
 }
 
 int next_hidden(int from) {
@@ -208,6 +219,7 @@ void keep_room_above(const rlimit& limit) {
     actual = rlimit{std::min(base + kRoom, now.rlim_max), now.rlim_max};
     lowest = static_cast<int>(base);
     highest = static_cast<int>(actual.rlim_cur);
+    all_room.store(highest - lowest, std::memory_order_relaxed);
     raised = true;
     ready = true;
 }

@@ -24,6 +24,9 @@ int hide_copy(int fd);
 /// Closes a hidden descriptor.
 void close_hidden(int fd);
 
+/// About how many more can be hidden; fewer where the program itself has taken such numbers.
+int hidden_room();
+
 /// While it lives the kernel gives numbers beyond the program's limit, for what may not fail because the
 /// program has used up its own.
 class RoomForOurs {

@@ -32,9 +32,7 @@ void* map_locked(size_t size, int flags, int fd) {
     return memory;
 }
 
-}  // namespace
-
-void* map_sparse(void* place, size_t size, int flags, int fd) {
+void* map(void* place, size_t size, int flags, int fd) {
     if (!future_is_locked.load(std::memory_order_relaxed)) {
         const int where = place != nullptr ? MAP_FIXED : 0;
         void* const memory = sys::mmap(place, size, kBoth, flags | where, fd, 0);
@@ -55,6 +53,15 @@ void* map_sparse(void* place, size_t size, int flags, int fd) {
         return place;
     sys::munmap(memory, size);
     return nullptr;
+}
+
+}  // namespace
+
+void* map_sparse(void* place, size_t size, int flags, int fd) {
+    void* const memory = map(place, size, flags, fd);
+    if (memory != nullptr)
+        sys::call(SYS_madvise, sys::word(memory), static_cast<long>(size), MADV_DONTDUMP);
+    return memory;
 }
 
 }  // namespace loopfast

@@ -12,8 +12,9 @@ namespace loopfast {
 /// of their own: who maps at the same time may find either.
 inline std::atomic<bool> future_is_locked{false};
 
-/// Maps `size` bytes to be read and written. Where the program has locked what it maps, a page is in memory
-/// (and stays there) once it has been touched, not before.
+/// Maps `size` bytes to be read and written, which are in no core dump: the kernel's buffers and tables are
+/// in none, and ours would make it a large one. Where the program has locked what it maps, a page is in
+/// memory (and stays there) once it has been touched, not before.
 /// @param place   where, replacing in one step what is mapped there, or nullptr
 /// @param flags   as for mmap(2), without MAP_FIXED
 /// @return the address, or nullptr: then what was at `place` is as it was, or gone (never half of either)

@@ -273,13 +273,22 @@ Config parse_config(std::string_view text, const std::string& file) {
 }
 
 Config read_config(const std::string& file) {
-    std::ifstream stream(file, std::ios::binary);
+    const auto unreadable = [&] {
+        return Failure(kUsage,
+                       fmt::format("{}: the configuration file cannot be read: {}", file, strerror(errno)));
+    };
     struct stat status {};
-    if (!stream || stat(file.c_str(), &status) != 0)
-        throw Failure(kUsage,
-                      fmt::format("{}: the configuration file cannot be read: {}", file, strerror(errno)));
+    if (stat(file.c_str(), &status) != 0)
+        throw unreadable();
     if (S_ISDIR(status.st_mode))
         throw Failure(kUsage, fmt::format("{}: a directory; expected a configuration file", file));
+    // A pipe may have no writer, and a device no end. /dev/null is what one names to have no configuration.
+    if (!S_ISREG(status.st_mode) && file != "/dev/null")
+        throw Failure(kUsage,
+                      fmt::format("{}: a pipe, a device or a socket; expected a configuration file", file));
+    std::ifstream stream(file, std::ios::binary);
+    if (!stream)
+        throw unreadable();
     const std::string text{std::istreambuf_iterator<char>(stream), {}};
     return parse_config(text, file);
 }

@@ -160,7 +160,8 @@ int demo(const DemoOptions& options) {
         fmt::print("on processors {} and {}. ", placement.server, placement.client);
     else
         fmt::print("sharing the one usable processor, where spinning is never done. ");
-    fmt::print("The lane of each\nconnection was asked for and was as shown.\n");
+    fmt::print("The lane of each\nconnection was asked for and was as shown. "
+               "What else runs on the machine meanwhile spoils the figures.\n");
     return 0;
 }
 

@@ -72,6 +72,9 @@ public:
         process_ = options.pid ? fmt::format("/proc/{}", *options.pid) : "/proc/self";
     }
 
+    /// After examine(): the process could not be inspected.
+    bool blind() const { return blind_; }
+
     std::vector<Check> examine() {
         versions();
         // What is the process's own is looked at before we go where it lives.
@@ -132,7 +135,7 @@ private:
             const Scan scan = scan_processes(options_.pid);
             if (!scan.processes.empty())
                 good("process", fmt::format("{} has loopfast and has used it", scan.processes[0].program));
-            else if (scan.unreadable != 0)
+            else if ((blind_ = scan.unreadable != 0))
                 note("process", unreadable(*options_.pid).text, unreadable(*options_.pid).advice);
             else
                 note("process", fmt::format("process {} has no connection that ever opted in", *options_.pid),
@@ -437,6 +440,7 @@ private:
     }
 
     const DoctorOptions& options_;
+    bool blind_ = false;
     std::string process_;
     uint64_t cookie_ = 0;
     std::string assume_ = "fuse";  ///< what the configuration file says
@@ -448,7 +452,8 @@ private:
 int doctor(const DoctorOptions& options) {
     if (options.pid && kill(*options.pid, 0) != 0 && errno == ESRCH)
         throw Failure(kFailed, fmt::format("there is no process {}", *options.pid));
-    const std::vector<Check> checks = Doctor(options).examine();
+    Doctor examiner(options);
+    const std::vector<Check> checks = examiner.examine();
     const bool forbidden = std::any_of(checks.begin(), checks.end(),
                                        [](const Check& check) { return check.verdict == Verdict::kForbids; });
     if (options.json) {
@@ -468,8 +473,15 @@ int doctor(const DoctorOptions& options) {
             if (!check.advice.empty())
                 fmt::print("{:27}{}\n", "", check.advice);
         }
-        fmt::print("{}\n",
-                   forbidden ? "The fast path is forbidden here." : "The fast path is possible here.");
+        if (forbidden)
+            fmt::print("The fast path is forbidden here.\n");
+        else if (examiner.blind())
+            fmt::print(
+                "The fast path is possible here, as far as this can be told without a look into process "
+                "{}.\n",
+                *options.pid);
+        else
+            fmt::print("The fast path is possible here.\n");
     }
     return forbidden ? kFailed : 0;
 }

@@ -130,6 +130,13 @@ size_t program_begin(const CLI::App& run, const std::vector<std::string>& words)
     return words.size();
 }
 
+/// Served by without_help_command(); this is for the list of commands.
+void add_help(CLI::App& app) {
+    CLI::App* help = app.add_subcommand("help", "Print this, or what a command does");
+    help->footer("\n`loopfast help`: the commands. `loopfast help COMMAND`: its options, like\n"
+                 "`loopfast COMMAND --help`.");
+}
+
 bool has_subcommand(const CLI::App& app, const std::string& name) {
     const auto all = app.get_subcommands([&](const CLI::App* one) { return one->check_name(name); });
     return !all.empty();
@@ -210,6 +217,7 @@ int main_(int argc, char** argv) {
     completion->add_option("SHELL", shell, "bash, zsh or fish")
         ->required()
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    add_help(app);
     add_worker(app, "demo-server", worker_options, lane);
     add_worker(app, "demo-client", worker_options, lane);
 
@@ -269,7 +277,8 @@ int main(int argc, char** argv) {
     try {
         const int result = loopfast::cli::main_(argc, argv);
         // A full disk or a closed pipe must not look like success.
-        if (fflush(stdout) != 0) {
+        // (What was flushed before is gone from the buffer, and only the mark of its failure is left.)
+        if (fflush(stdout) != 0 || ferror(stdout) != 0) {
             perror("loopfast: standard output");
             return loopfast::cli::kFailed;
         }

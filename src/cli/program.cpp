@@ -49,6 +49,26 @@ std::string why_privileged(const std::string& path) {
     return "";
 }
 
+bool mentions(const std::string& path, const std::string& word) {
+    const auto content = read_whole(path);
+    return content && content->find(word) != std::string::npos;
+}
+
+/// Another libc's loader would load the library, miss functions of glibc's, and end the program. A name says
+/// little (distributions have glibc's loader under names of their own), the versions that it defines do.
+std::string why_wrong_loader(std::ifstream& file, const Elf64_Phdr& segment) {
+    constexpr uint64_t kLongest = 4096;
+    std::string loader(segment.p_filesz < kLongest ? segment.p_filesz : 0, '\0');
+    file.seekg(static_cast<std::streamoff>(segment.p_offset));
+    if (!file.read(loader.data(), static_cast<std::streamsize>(loader.size())))
+        return "";
+    loader.resize(strnlen(loader.data(), loader.size()));
+    if (loader.empty() || access(loader.c_str(), R_OK) != 0 || mentions(loader, "GLIBC_PRIVATE"))
+        return "";
+    return fmt::format(
+        "its dynamic loader, {}, is not that of glibc, and libloopfast.so is a library for glibc", loader);
+}
+
 std::string why_wrong_elf(std::ifstream& file, const Elf64_Ehdr& header) {
     if (header.e_ident[EI_CLASS] == ELFCLASS32)
         return "it is a 32-bit program, and libloopfast.so is a 64-bit library";
@@ -60,7 +80,7 @@ std::string why_wrong_elf(std::ifstream& file, const Elf64_Ehdr& header) {
         if (!file.read(reinterpret_cast<char*>(&segment), sizeof segment))
             return "";
         if (segment.p_type == PT_INTERP)
-            return "";
+            return why_wrong_loader(file, segment);
     }
     return kStatic;
 }
@@ -175,15 +195,6 @@ bool needs_library(const std::string& path, const std::string& prefix) {
     }
     return false;
 }
-
-namespace {
-
-bool mentions(const std::string& path, const std::string& word) {
-    const auto content = read_whole(path);
-    return content && content->find(word) != std::string::npos;
-}
-
-}  // namespace
 
 std::string own_path() {
     std::error_code error;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <atomic>
+
 #include "base/apart.h"
 #include "base/hidden.h"
 #include "base/ready.h"
@@ -39,8 +41,21 @@ long look_at(int link, void* bytes, size_t size, bool& safe) {
     return seen;
 }
 
+/// Each needs a link. Its acceptor may live in this process, and needs one too.
+std::atomic<int> standing_offers{0};
+
+Room room_for(int wanted, int for_each_offer) {
+    const int offers = standing_offers.load(std::memory_order_relaxed);
+    if (hidden_room() - offers * for_each_offer >= wanted)
+        return Room::kYes;
+    return offers > 0 ? Room::kLater : Room::kNone;
+}
+
 int make_socket() { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 }  // namespace
+
+Room room_for_offer() { return room_for(2, 2); }
+Room room_for_link() { return room_for(1, 1); }
 
 int make_offer(const Tuple& tuple) {
     const int fd = make_socket();
@@ -56,7 +71,10 @@ int make_offer(const Tuple& tuple) {
         sys::close(fd);
         return not_allowed(result) ? -2 : -1;
     }
-    return hide(fd);
+    const int listener = hide(fd);
+    if (listener >= 0)
+        standing_offers.fetch_add(1, std::memory_order_relaxed);
+    return listener;
 }
 
 int take_offer_connection(int listener) {
@@ -94,6 +112,7 @@ Found find_offer(const Tuple& tuple, int& link) {
 void close_offer(int listener) {
     if (listener < 0)
         return;
+    standing_offers.fetch_sub(1, std::memory_order_relaxed);
     // Nobody comes any more; then those who are there.
     sys::shutdown(listener, SHUT_RDWR);
     for (int i = 0; i <= 2 * kBacklog; ++i) {

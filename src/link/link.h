@@ -40,6 +40,13 @@ enum class Note : unsigned char {
     kBell = 'b'  ///< look at the segment
 };
 
+/// Whether there is room for one more offer, or for one more link of an acceptor, and for what the offers
+/// that stand will need: many that begin at once would otherwise take all, and none would be finished.
+/// kLater: when some of these are done.
+enum class Room { kYes, kLater, kNone };
+Room room_for_offer();
+Room room_for_link();
+
 /// Listens on the offer's name. @return a hidden descriptor, or -1: no descriptor left, or somebody holds
 /// the name already; -2: the process may not.
 int make_offer(const Tuple& tuple);
@@ -60,8 +67,8 @@ void close_offer(int listener);
 /// done elsewhere. `last_word`: nobody else holds it, and nothing more is to come.
 void close_link(int link, bool last_word);
 
-/// Before the kernel closes a link itself, in an exec: a peer that has queued what takes long to let go of, as
-/// none does that keeps to the protocol, is gone from it then, with what he queued.
+/// Before the kernel closes a link itself, in an exec: a peer that has queued what takes long to let go of,
+/// as none does that keeps to the protocol, is gone from it then, with what he queued.
 void unburden_link(int link);
 
 /// Whether the socket at the other end of `link` is the one that holds the answer's name of `tuple`.

@@ -88,8 +88,10 @@ void translate_own_mask() {
 
 WaitMask::WaitMask(const sigset_t* mask) : given_(mask) {
     Mask word = 0;
-    if (mask == nullptr || !masks_translated.load(std::memory_order_acquire) ||
-        safe_copy(&word, mask, sizeof word) != 0 || (word & kTranslated) == 0)
+    if (mask == nullptr || !masks_translated.load(std::memory_order_acquire))
+        return;
+    good_ = safe_copy(&word, mask, sizeof word) == 0;
+    if (!good_ || (word & kTranslated) == 0)
         return;
     put_word(own_, for_kernel(word));
     given_ = &own_;

@@ -67,9 +67,12 @@ class WaitMask {
 public:
     explicit WaitMask(const sigset_t* mask);
     const sigset_t* get() const { return given_; }
+    /// false: it cannot be read, which the kernel says before it looks at anything.
+    bool good() const { return good_; }
 
 private:
     const sigset_t* given_;
+    bool good_ = true;
     sigset_t own_;
 };
 

@@ -69,13 +69,11 @@ long made_two(long result, const int* fds) {
     return result;
 }
 
-/// What is left of a time, as the raw ppoll and pselect6 say it.
+/// What is left of a time that can be read, as the raw ppoll and pselect6 say it.
 template <typename Wait> long telling_time(timespec* time, Wait wait) {
-    timespec asked{};
-    const iovec part{time, sizeof asked};
-    install_fault_handlers();
-    if (time == nullptr || !Buffers(&part, 1).copy_in(&asked, sizeof asked))
+    if (time == nullptr)
         return wait();
+    const timespec asked = *time;
     const int64_t start = now_ns();
     const long result = wait();
     const int64_t took = now_ns() - start;
@@ -84,6 +82,7 @@ template <typename Wait> long telling_time(timespec* time, Wait wait) {
                        : asked.tv_sec * 1'000'000'000LL + asked.tv_nsec - took;
     left = left < 0 ? 0 : left;
     const timespec rest{left / 1'000'000'000LL, left % 1'000'000'000LL};
+    const iovec part{time, sizeof rest};
     if (left != kForever && (result >= 0 || errno != EINVAL))
         Buffers(&part, 1).copy_out(&rest, sizeof rest);
     return result;
@@ -91,8 +90,13 @@ template <typename Wait> long telling_time(timespec* time, Wait wait) {
 
 constexpr long kMaskSize = 8;
 
+/// libc's wrappers read a time, where the kernel says EFAULT of one that is not there.
+bool readable_time(long value) {
+    return value == 0 || readable(reinterpret_cast<const void*>(value), sizeof(timespec));
+}
+
 long raw_pselect(long number, const Arguments& x) {
-    if (!had_streams())
+    if (!had_streams() || !readable_time(x.e))
         return pass_on(number, x);
     struct Mask {
         const sigset_t* mask;
@@ -242,7 +246,7 @@ bool waits(long number, const Arguments& x, long& result) {
         return true;
 #endif
     case SYS_ppoll:
-        if (!masked_well || !had_streams())
+        if (!masked_well || !had_streams() || !readable_time(x.c))
             return false;
         result = uncancelled([&] {
             return telling_time(x.pointer<timespec>(x.c), [&] {
@@ -253,7 +257,7 @@ bool waits(long number, const Arguments& x, long& result) {
         return true;
 #ifdef SYS_select
     case SYS_select:
-        if (!had_streams() || (x.e != 0 && !readable(x.pointer<timeval>(x.e), sizeof(timeval))))
+        if (!had_streams() || !readable_time(x.e))
             return false;
         result = uncancelled([&] {
             return ::select(x.fd(), x.pointer<fd_set>(x.b), x.pointer<fd_set>(x.c), x.pointer<fd_set>(x.d),

@@ -93,7 +93,7 @@ LOOPFAST_PUBLIC int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, co
     const WaitMask translated(asked);
     const sigset_t* const mask = translated.get();
     const int64_t duration = from_timespec(timeout);
-    if (duration < 0 || no_streams())
+    if (duration < 0 || no_streams() || !translated.good())
         return real::ppoll(fds, count, timeout, mask);
     return poll_with(fds, count, duration, mask, [&] { return real::ppoll(fds, count, timeout, mask); });
 }
@@ -332,7 +332,7 @@ LOOPFAST_PUBLIC int pselect(int count, fd_set* reading, fd_set* writing, fd_set*
     const WaitMask translated(asked);
     const sigset_t* const mask = translated.get();
     const int64_t duration = from_timespec(timeout);
-    if (no_streams() || count <= 0 || duration < 0)
+    if (no_streams() || count <= 0 || duration < 0 || !translated.good())
         return real::pselect(count, reading, writing, except, timeout, mask);
     const int result = select_streams(count, reading, writing, except, duration, mask);
     if (result == kNotOurs)
@@ -448,6 +448,8 @@ LOOPFAST_PUBLIC int epoll_pwait(int set_fd, epoll_event* events, int capacity, i
                                 const sigset_t* asked) {
     const WaitMask translated(asked);
     const sigset_t* const mask = translated.get();
+    if (!translated.good()) [[unlikely]]
+        return real::epoll_pwait(set_fd, events, capacity, timeout, mask);
     if (EpollSet* const set = find_set(set_fd))
         return wait_in_set(*set, set_fd, events, capacity, from_milliseconds(timeout), mask);
     const uint64_t begin = timeout > 0 ? ticks() : 0;
@@ -471,6 +473,8 @@ LOOPFAST_PUBLIC int epoll_pwait2(int set_fd, epoll_event* events, int capacity, 
                                  const sigset_t* asked) {
     const WaitMask translated(asked);
     const sigset_t* const mask = translated.get();
+    if (!translated.good()) [[unlikely]]
+        return real::epoll_pwait2(set_fd, events, capacity, timeout, mask);
     // Where it cannot be read, or is not a time, the real function says so.
     const auto duration = [&] {
         return readable(timeout, timeout != nullptr ? sizeof *timeout : 0) ? from_timespec(timeout) : -1;

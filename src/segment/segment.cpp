@@ -42,11 +42,8 @@ MappedSegment map(int fd, uint64_t capacity, MappedSegment& retired) {
     const bool again = suits(retired, capacity);
     const size_t size = segment_size(capacity);
     void* const memory = map_sparse(again ? retired.segment : nullptr, size, MAP_SHARED, fd);
-    if (memory != nullptr) {
-        // The kernel's buffers are in no core dump, and 8 MiB for each end would be a large one.
-        sys::call(SYS_madvise, sys::word(memory), static_cast<long>(size), MADV_DONTDUMP);
+    if (memory != nullptr)
         return {static_cast<Segment*>(memory), capacity, true};
-    }
     if (again)
         retired = {};  // what is there now is not known: never touched again
     return {};

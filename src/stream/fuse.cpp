@@ -181,11 +181,20 @@ void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold) {
 
 namespace {
 
+/// @return false: no setup now, or none at all. Who is to come again later finds the reason meanwhile.
+bool has_room(Stream& stream, Room room) {
+    if (room == Room::kLater)
+        stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
+    else if (room == Room::kNone)
+        refuse(stream, Reason::kLimit);
+    return room == Room::kYes;
+}
+
 /// Connector: listens under the connection's name.
 void offer(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
     if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd) ||
-        !eligible(stream, fd))
+        !has_room(stream, room_for_offer()) || !eligible(stream, fd))
         return;
     stream.offer = make_offer(tuple_of(stream));
     if (stream.offer < 0) {
@@ -272,6 +281,8 @@ bool look(Stream& stream, int fd) {
         return true;
     if (!held_by_us_alone(stream))
         return false;
+    if (const Room room = room_for_link(); !has_room(stream, room))
+        return room == Room::kNone;
     // The questions cost more than to see that there is no offer. A child that was forked for one connection,
     // whose client has no loopfast, should not pay for them; the second look asks in any case, so that the
     // reason is known.

@@ -1,6 +1,6 @@
 // A program that locks whatever it maps (mlockall with MCL_FUTURE): a connection in the ring takes the pages
-// that its bytes have touched, which stay in memory, and not the 8 MiB of each end. And segments in the maps
-// of any program: in no core dump, as the kernel's buffers are in none.
+// that its bytes have touched, which stay in memory, and not the 8 MiB of each end. And segments and tables
+// in the maps of any program: in no core dump, as the kernel's are in none.
 //
 //     locked_memory_test [call|number]   through libc's mlockall, or through syscall()
 #include <sys/mman.h>
@@ -59,6 +59,26 @@ Segments segments() {
         one = false;
     }
     return found;
+}
+
+/// @return how much of what may be written, in mappings of more than 256 KiB, a core dump would have, in KiB.
+long large_in_dumps() {
+    constexpr long kLarge = 256;
+    long sum = 0;
+    long size = 0;
+    bool writable = false;
+    std::ifstream file("/proc/self/smaps");
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("Size:"))
+            size = std::strtol(line.c_str() + 5, nullptr, 10);
+        else if (line.starts_with("VmFlags:"))
+            sum += writable && size > kLarge && line.find(" dd") == std::string::npos ? size : 0;
+        else if (line.find(" rw") != std::string::npos)
+            writable = true;
+        else if (line.find(" r-") != std::string::npos || line.find(" --") != std::string::npos)
+            writable = false;
+    }
+    return sum;
 }
 
 /// Sends `size` bytes that have their place in them one way, and compares.
@@ -130,9 +150,11 @@ int main(int argc, char** argv) {
 
     // In a process of its own: in this one, nothing of the library's is mapped before the lock.
     REQUIRE(in_child([] {
+        const long before = large_in_dumps();
         close_both(connect_to_itself());
         const Connection plain = connect_to_itself();
         REQUIRE(segments().all > 0 && segments().locked == 0 && segments().in_dumps == 0);
+        REQUIRE(large_in_dumps() == before);
         carry(plain, 100'000);
     }));
 

@@ -89,6 +89,27 @@ TEST_F(Programs, StaticOtherWidthAndOtherMachine) {
         std::string::npos);
 }
 
+TEST_F(Programs, OfAnotherLibc) {
+    // Where the name of its loader lies in such a file.
+    const auto with_loader = [](const std::string& loader) {
+        std::string content = elf(ELFCLASS64, kHere, PT_INTERP);
+        Elf64_Phdr one{};
+        one.p_type = PT_INTERP;
+        one.p_offset = content.size();
+        one.p_filesz = loader.size() + 1;
+        memcpy(content.data() + sizeof(Elf64_Ehdr), &one, sizeof one);
+        return content + loader + '\0';
+    };
+    const std::string other = write("ld-musl-x86_64.so.1", "a loader of its own");
+    const std::string ours = write("loader-of-a-store", "... GLIBC_2.2.5 GLIBC_PRIVATE ...");
+    const std::string reason = why_not_preloadable(write("other", with_loader(other)));
+    EXPECT_NE(reason.find("glibc"), std::string::npos) << reason;
+    EXPECT_NE(reason.find(other), std::string::npos) << reason;
+    EXPECT_EQ(why_not_preloadable(write("ours", with_loader(ours))), "");
+    EXPECT_EQ(why_not_preloadable(write("orphan", with_loader("/no/such/loader"))), "");
+    EXPECT_EQ(why_not_preloadable(write("empty", with_loader(""))), "");
+}
+
 TEST_F(Programs, AScriptIsJudgedByItsInterpreter) {
     const std::string interpreter = write("static", elf(ELFCLASS64, kHere, PT_LOAD));
     EXPECT_NE(why_not_preloadable(write("script", "#! " + interpreter + " -x\n")), "");

@@ -16,7 +16,7 @@ _loopfast() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words= i
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "run status doctor guard demo completion --help --version" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "run status doctor guard demo completion help --help --version" -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
@@ -53,6 +53,7 @@ _loopfast() {
         guard) words="--quiet --help" ;;
         demo) words="--rounds --seconds --json --help" ;;
         completion) words="bash zsh fish --help" ;;
+        help) [ "$COMP_CWORD" -ne 2 ] || words="run status doctor guard demo completion" ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

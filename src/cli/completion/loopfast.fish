@@ -7,6 +7,7 @@ complete -c loopfast -n __fish_use_subcommand -a doctor -d 'what stands for and 
 complete -c loopfast -n __fish_use_subcommand -a guard -d 'watch packet filters and captures (root)'
 complete -c loopfast -n __fish_use_subcommand -a demo -d 'measure what loopfast gives on this machine'
 complete -c loopfast -n __fish_use_subcommand -a completion -d 'print the completion script of a shell'
+complete -c loopfast -n __fish_use_subcommand -a help -d 'what there is, or what a command does'
 complete -c loopfast -n __fish_use_subcommand -l version -d 'the version'
 complete -c loopfast -l help -d 'what there is'
 
@@ -25,5 +26,7 @@ complete -c loopfast -n '__fish_seen_subcommand_from status doctor' -l json -d '
 complete -c loopfast -n '__fish_seen_subcommand_from demo' -l rounds -x -d 'alternations'
 complete -c loopfast -n '__fish_seen_subcommand_from demo' -l seconds -x -d 'of each measurement'
 complete -c loopfast -n '__fish_seen_subcommand_from demo' -l json -d 'JSON'
+
+complete -c loopfast -n '__fish_seen_subcommand_from help' -a 'run status doctor guard demo completion'
 
 complete -c loopfast -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'

@@ -9,6 +9,7 @@ _loopfast() {
         'guard:watch packet filters and captures (root)'
         'demo:measure what loopfast gives on this machine'
         'completion:print the completion script of a shell'
+        'help:what there is, or what a command does'
     )
     local context state line
     _arguments -C '--help[what there is]' '--version[the version]' '1:command:->command' '*::argument:->argument'
@@ -34,6 +35,7 @@ _loopfast() {
                     _arguments '--rounds[alternations]:number:' '--seconds[of each measurement]:seconds:' \
                         '--json[JSON]' '--help[what there is]'
                     ;;
+                help) _arguments '1:command:(run status doctor guard demo completion)' ;;
                 completion) _arguments '--help[what there is]' '1:shell:(bash zsh fish)' ;;
             esac
             ;;

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -364,6 +365,71 @@ CASE_THAT(bad_pointers_before_a_connection, kBare) {
     p.connect();
     p.accept();
     p.take_sides();
+    still_works(p);
+}
+
+CASE(bad_times_and_masks) {
+    EpollSet set(p.script, p.a.actor(), "set");
+    set.add(p.a, EPOLLIN);
+    p.b.send("ready");
+    p.a.await_bytes(5);
+    auto* const nowhere = reinterpret_cast<sigset_t*>(kNowhere);
+    const auto with_entry = [&](auto wait) {
+        return [&p, wait] {
+            pollfd entry{p.a.fd(), POLLIN, 0};
+            return static_cast<long>(wait(&entry));
+        };
+    };
+    p.a.call("SYS_ppoll, its time",
+             with_entry([](pollfd* one) { return ::syscall(SYS_ppoll, one, 1, kNowhere, nullptr, 8L); }));
+    p.a.call("SYS_ppoll, its mask",
+             with_entry([](pollfd* one) { return ::syscall(SYS_ppoll, one, 1, nullptr, kNowhere, 8L); }));
+    p.a.call("ppoll, its mask", with_entry([=](pollfd* one) { return ::ppoll(one, 1, nullptr, nowhere); }));
+    const auto with_fds = [&](auto wait) {
+        return [&p, wait] {
+            fd_set fds;
+            FD_ZERO(&fds);
+            FD_SET(p.a.fd(), &fds);
+            return static_cast<long>(wait(p.a.fd() + 1, &fds));
+        };
+    };
+#ifdef SYS_select
+    p.a.call("SYS_select, its time", with_fds([](int count, fd_set* fds) {
+                 return ::syscall(SYS_select, count, fds, nullptr, nullptr, kNowhere);
+             }));
+#endif
+    p.a.call("SYS_pselect6, its time", with_fds([](int count, fd_set* fds) {
+                 return ::syscall(SYS_pselect6, count, fds, nullptr, nullptr, kNowhere, nullptr);
+             }));
+    p.a.call("SYS_pselect6, its mask and size", with_fds([](int count, fd_set* fds) {
+                 return ::syscall(SYS_pselect6, count, fds, nullptr, nullptr, nullptr, kNowhere);
+             }));
+    p.a.call("SYS_pselect6, its mask", with_fds([](int count, fd_set* fds) {
+                 const struct {
+                     char* mask;
+                     size_t size;
+                 } given{kNowhere, 8};
+                 return ::syscall(SYS_pselect6, count, fds, nullptr, nullptr, nullptr, &given);
+             }));
+    p.a.call("pselect, its mask", with_fds([=](int count, fd_set* fds) {
+                 return ::pselect(count, fds, nullptr, nullptr, nullptr, nowhere);
+             }));
+    epoll_event events[2];
+    const auto in_set = [&](const char* name, auto wait) {
+        set.end().call(name, [&] { return static_cast<long>(wait(set.end().fd())); });
+    };
+    in_set("SYS_epoll_pwait, its mask",
+           [&](int fd) { return ::syscall(SYS_epoll_pwait, fd, events, 2, 0, kNowhere, 8L); });
+    in_set("epoll_pwait, its mask", [&](int fd) { return ::epoll_pwait(fd, events, 2, 0, nowhere); });
+    in_set("SYS_epoll_pwait2, its time",
+           [&](int fd) { return ::syscall(SYS_epoll_pwait2, fd, events, 2, kNowhere, nullptr, 8L); });
+    in_set("SYS_epoll_pwait2, its mask",
+           [&](int fd) { return ::syscall(SYS_epoll_pwait2, fd, events, 2, nullptr, kNowhere, 8L); });
+    in_set("epoll_pwait2, its time", [&](int fd) {
+        return ::epoll_pwait2(fd, events, 2, reinterpret_cast<timespec*>(kNowhere), nullptr);
+    });
+    in_set("epoll_pwait2, its mask", [&](int fd) { return ::epoll_pwait2(fd, events, 2, nullptr, nowhere); });
+    p.a.recv(100);
     still_works(p);
 }
 
