@@ -66,7 +66,7 @@ void part(Stream& stream, int fd, Reason reason, bool wanted) {
     const int error = errno;
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     for (int round = 0;; ++round) {
-        if (leave(stream, fd, reason)) {
+        if (leave(stream, fd, reason, Unread::kWaitedFor)) {
             if (unread != 0)
                 await_return(fd, unread);
             break;
@@ -91,7 +91,7 @@ void leave_ring(Stream& stream, int fd) {
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
     // Nothing is gained on a connection that is over.
     for (int round = 0; round < kRounds && (ready_now(fd, 0) & (POLLERR | POLLHUP)) == 0; ++round) {
-        if (leave(stream, fd, Reason::kOption)) {
+        if (leave(stream, fd, Reason::kOption, Unread::kWaitedFor)) {
             if (unread != 0)
                 await_return(fd, unread);
             break;

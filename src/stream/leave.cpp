@@ -12,7 +12,7 @@
 // a word of that direction, by compare-and-swap; if the consumer was first the producer takes the bytes back
 // before it goes, and if the producer was first the consumer cannot go while there are any.
 //
-// Who leaves with bytes unread waits for the other side to begin taking them back, which it says in the same
+// Who leaves with bytes unread, and goes where they cannot be read out of the ring, waits for the other side to begin taking them back, which it says in the same
 // word. A peer that does not, because it was stopped, or is killed before it comes to that, would take them
 // with it: then the consumer keeps them, by the same word, and cannot go. A write that was under way then has
 // its bytes behind what is kept; they are the producer's to send.
@@ -281,7 +281,7 @@ bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
 }
 
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
-bool leave_locked(Stream& stream, int fd, Reason reason) {
+bool leave_locked(Stream& stream, int fd, Reason reason, Unread unread) {
     SharedHalf& shared = *stream.shared;
     const HoldBoth both(shared.receive_lock, shared.send_lock);
     if (!both.held())
@@ -309,7 +309,8 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
     shared.carried_in.store(tail + 1, std::memory_order_relaxed);
     const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
     if (stream.reader().available() != 0 &&
-        (!ours || ended_without_a_word(stream, fd) || keeps_unread(stream, fd, tail, in_kernel))) {
+        (!ours || ended_without_a_word(stream, fd) ||
+         (unread == Unread::kWaitedFor && keeps_unread(stream, fd, tail, in_kernel)))) {
         // The peer turned away first, or died, or stands still, and what it left here only we can read. What we send from now
         // on goes behind the ring all the same: it may be on its way out too, and waits for us to come to an
         // end.
@@ -324,7 +325,7 @@ bool leave_locked(Stream& stream, int fd, Reason reason) {
 
 }  // namespace
 
-bool leave(Stream& stream, int fd, Reason reason) {
+bool leave(Stream& stream, int fd, Reason reason, Unread unread) {
     // A setup that another thread is in would store its own outcome over ours.
     if (!hold_setup(stream))
         return false;
@@ -335,7 +336,7 @@ bool leave(Stream& stream, int fd, Reason reason) {
         release_setup(stream);
         return true;
     }
-    const bool left = leave_locked(stream, fd, reason);
+    const bool left = leave_locked(stream, fd, reason, unread);
     release_setup(stream);
     if (!left)
         return false;

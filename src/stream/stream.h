@@ -451,8 +451,11 @@ inline bool has_to_return(const Stream& stream) {
 /// Our direction is about to end, by close or shutdown: what the peer left unread goes before the end.
 /// @return false when some of it would not go into the kernel yet.
 bool finish_output(Stream& stream, int fd);
-/// Leaves the ring for good. @return false when unread bytes keep us there (then nothing has changed).
-bool leave(Stream& stream, int fd, Reason reason);
+/// What lies unread when one leaves: the peer sends it again when it comes to that; or, before one goes where
+/// the ring cannot be read, the peer is waited for, and what it does not see to keeps us in the ring.
+enum class Unread { kToThePeer, kWaitedFor };
+/// Leaves the ring for good. @return false when unread bytes keep us there: then we go on reading them.
+bool leave(Stream& stream, int fd, Reason reason, Unread unread = Unread::kToThePeer);
 
 // --- judge.cpp: filters and captures ---
 

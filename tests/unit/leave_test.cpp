@@ -52,6 +52,59 @@ TEST(Leave, BothAtOnceLoseNothing) {
     EXPECT_EQ(receive_all(pair.connector_fd(), 5), "later");
 }
 
+// One that is there takes them back, and has them all in the kernel before the other goes.
+TEST(Leave, WhatAPeerTakesBackIsNotKept) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const std::string bytes(20'000, 'w');
+    ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 20'000);
+    std::thread steward([&] {
+        while (!said_that_it_left(pair.connector()))
+            std::this_thread::yield();
+        EXPECT_TRUE(return_to_kernel(pair.connector(), pair.connector_fd()));
+    });
+    EXPECT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy, Unread::kWaitedFor));
+    steward.join();
+    EXPECT_EQ(pair.acceptor().state(), State::kKernel);
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), bytes.size()), bytes);
+}
+
+/// Puts bytes into the ring as a send does that was in the middle of it.
+void write_late(const Stream& stream, const std::string& bytes) {
+    const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+    for (size_t done = 0; done < bytes.size();) {
+        Buffers from(&part, 1);
+        from.skip(done);
+        const RingResult now =
+            stream.writer().write(from, bytes.size() - done, stream.segment.capacity, true);
+        ASSERT_GT(now.size, 0U);
+        done += now.size;
+    }
+}
+
+// The peer is stopped, or its process has no thread that would take anything back.
+TEST(Leave, WhatAPeerThatStandsStillDoesNotTakeBackIsKept) {
+    for (const size_t late : {0U, 3U, 100'000U}) {
+        StreamPair pair;
+        ASSERT_TRUE(pair.settle());
+        const std::string bytes(20'000, 'w');
+        const std::string under_way(late, 'u');
+        ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 20'000);
+        ASSERT_FALSE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy, Unread::kWaitedFor));
+        write_late(pair.connector(), under_way);
+        char first[10];
+        ASSERT_EQ(door_receive(pair.acceptor_fd(), first, sizeof first), 10);
+        ASSERT_EQ(door_send(pair.connector_fd(), "newer", 5), 5);
+        EXPECT_FALSE(has_to_return(pair.connector()));
+        EXPECT_EQ(receive_all(pair.acceptor_fd(), bytes.size() - 10 + late + 5),
+                  bytes.substr(10) + under_way + "newer");
+        ASSERT_EQ(door_send(pair.acceptor_fd(), "back", 4), 4);
+        EXPECT_EQ(receive_all(pair.connector_fd(), 4), "back");
+        pair.close_connector();
+        EXPECT_EQ(receive_all(pair.acceptor_fd(), 1), "");
+    }
+}
+
 StreamPair* handled = nullptr;
 volatile long handler_got = -1;
 
