@@ -20,11 +20,15 @@
                 IDLE          (ONE_WAY) end 0 makes no call after its last byte until all have arrived: only its
                               steward (wait/steward.cpp) is there to take bytes back
                 STEWARD       both ends have one, beside everything else
+                KEEPS         who leaves with bytes unread waits until the other end begins to take them back, and
+                              may at any moment have waited long enough: then it keeps them and stays
    Left out     how a ring works (ring.pml), how sleeps share bells (arming.pml), relatives (they share the state, and
                 hear of the link being shut down as threads do), epoll sets, a kill between the two halves of taking
                 back (the byte is sent and still in the ring: a relative would send it again).
-                Bytes that nobody can send again are lost: those in the ring when their consumer has left and their
-                producer is killed before its next call.
+                Without KEEPS bytes that nobody can send again are lost: those in the ring when their consumer has
+                left and their producer is killed before its next call.
+                KEEPS moves what is kept out of the ring in one step, where the code has a limit up to which the
+                consumer reads; a producer that is killed while it takes back is left out.
    Proved       each byte arrives once and in order; the end comes after all of them; every thread ends.
 
    Broken on purpose, each must be refused:
@@ -36,6 +40,8 @@
      BREAK_ONLY_CLOSED    (LEAVES=0) the link is closed and not shut down: its own sleeping threads hear nothing
      BREAK_FIN_DECIDES    the peer is taken for dead because FIN came, although it had left
      BREAK_NO_STEWARD     (IDLE) nobody takes bytes back until the program makes a call
+     BREAK_NO_CLAIM       (KEEPS) bytes are taken back without saying so first: some of them are kept as well
+     BREAK_KEEPS_ALL      (KEEPS) the consumer goes on reading the ring where it ended when it was kept
      BREAK_STEWARD_ONCE   (IDLE) the steward does not try again what the kernel's queue did not take   */
 
 #ifdef IDLE
@@ -71,6 +77,9 @@
 #define OPEN 0
 #define CONSUMER_LEFT 1
 #define PRODUCER_DONE 2
+#define TAKING_BACK 3
+#define KEPT 4
+#define SAID_IT_LEFT(d) (ending[d] != OPEN && ending[d] != PRODUCER_DONE)
 
 #define AWAKE 0
 #define ARMED 1
@@ -80,6 +89,22 @@
 chan ring[2] = [RING] of { byte };
 chan kernel_queue[2] = [KERNEL] of { byte };
 byte ending[2];
+#ifdef KEEPS
+/* What the consumer of a direction kept: it is behind the limit of the ring for everybody else. */
+chan kept[2] = [RING] of { byte };
+#ifdef BREAK_KEEPS_ALL
+#define UNREAD(d) (nempty(kept[d]) || nempty(ring[d]))
+#define ALL_READ(d) (empty(kept[d]) && empty(ring[d]))
+#else
+#define UNREAD(d) (nempty(kept[d]) || (ending[d] != KEPT && nempty(ring[d])))
+#define ALL_READ(d) (empty(kept[d]) && (ending[d] == KEPT || empty(ring[d])))
+#endif
+#define READ(d) if :: nempty(kept[d]) -> kept[d]?x :: empty(kept[d]) -> ring[d]?x fi
+#else
+#define UNREAD(d) nempty(ring[d])
+#define ALL_READ(d) empty(ring[d])
+#define READ(d) ring[d]?x
+#endif
 byte consumer_word[2], producer_word[2];
 /* The kernel. */
 bool fin[2];
@@ -99,11 +124,11 @@ bool leave_returned;
 bool sender_ended[2], receiver_ended[2];
 
 #ifdef BREAK_FIN_DECIDES
-#define PEER_LEFT (sees_down[me] && ending[me] == CONSUMER_LEFT && !fin[1 - me])
+#define PEER_LEFT (sees_down[me] && SAID_IT_LEFT(me) && !fin[1 - me])
 #else
-#define PEER_LEFT (sees_down[me] && ending[me] == CONSUMER_LEFT)
+#define PEER_LEFT (sees_down[me] && SAID_IT_LEFT(me))
 #endif
-#define PEER_GONE (fin[1 - me] && !link_up && ending[me] != CONSUMER_LEFT)
+#define PEER_GONE (fin[1 - me] && !link_up && !SAID_IT_LEFT(me))
 #define CONNECTION_ENDED (dead[1 - me])
 
 inline link_goes_down() {
@@ -116,6 +141,9 @@ inline link_goes_down() {
 
 /* return_to_kernel, with the lock held: as much as the kernel takes. */
 inline take_back() {
+#ifndef BREAK_NO_CLAIM
+    d_step { if :: ending[me] == CONSUMER_LEFT -> ending[me] = TAKING_BACK :: else fi }
+#endif
     do
     :: atomic {
             nempty(ring[me]) && !CONNECTION_ENDED && nfull(kernel_queue[me]) ->
@@ -219,7 +247,7 @@ next:
     :: else ->
         end_direction();
         do
-        :: ending[me] == CONSUMER_LEFT && nempty(ring[me]) && !CONNECTION_ENDED ->
+        :: SAID_IT_LEFT(me) && nempty(ring[me]) && !CONNECTION_ENDED ->
             nfull(kernel_queue[me]) || CONNECTION_ENDED;
             take_back()
         :: else -> break
@@ -240,8 +268,8 @@ again:
         !receive_lock[me];
         if
         :: left[me] -> goto by_kernel
-        :: !left[me] && nempty(ring[1 - me]) -> ring[1 - me]?x; assert(x == n); x = 0; n++; received = n
-        :: !left[me] && empty(ring[1 - me]) -> goto end_of_ring
+        :: !left[me] && UNREAD(1 - me) -> READ(1 - me); assert(x == n); x = 0; n++; received = n
+        :: !left[me] && ALL_READ(1 - me) -> goto end_of_ring
         fi
     }
     d_step {
@@ -263,7 +291,7 @@ end_of_ring:
     :: ready ->
 #ifndef BREAK_READY_FIRST
         if
-        :: nempty(ring[1 - me]) && !left[me] -> goto again
+        :: UNREAD(1 - me) && !left[me] -> goto again
         :: else
         fi;
 #endif
@@ -273,7 +301,7 @@ end_of_ring:
     /* wait_for(kReceive) */
     d_step { if :: consumer_word[1 - me] == AWAKE -> consumer_word[1 - me] = ARMED :: else fi }
     if
-    :: left[me] || nempty(ring[1 - me]) || nempty(kernel_queue[1 - me]) || fin[1 - me] || (!link_up && !sees_down[me]) ||
+    :: left[me] || UNREAD(1 - me) || nempty(kernel_queue[1 - me]) || fin[1 - me] || (!link_up && !sees_down[me]) ||
        (PEER_LEFT && nempty(ring[me]) && nfull(kernel_queue[me]))
     :: else -> atomic { receiver_edge[me]; receiver_edge[me] = false }
     fi;
@@ -336,7 +364,7 @@ proctype leaver(byte me) LIVES {
     /* Our direction first: while bytes of it have to go back through us, nothing is changed. */
     end_direction();
     if
-    :: ending[me] == CONSUMER_LEFT && nempty(ring[me]) && !CONNECTION_ENDED ->
+    :: SAID_IT_LEFT(me) && nempty(ring[me]) && !CONNECTION_ENDED ->
         take_back();
         if
         :: nempty(ring[me]) && !CONNECTION_ENDED -> goto stays
@@ -351,6 +379,30 @@ proctype leaver(byte me) LIVES {
         goto stays
     :: else
     fi;
+#ifdef KEEPS
+    /* keeps_unread */
+    if
+    :: ending[1 - me] == CONSUMER_LEFT && nempty(ring[1 - me]) ->
+        atomic { link_goes_down() }
+        consumer_word[1 - me] = ALWAYS;
+        if
+        :: ending[1 - me] != CONSUMER_LEFT -> skip
+        :: atomic {
+                ending[1 - me] == CONSUMER_LEFT ->
+                ending[1 - me] = KEPT;
+                do
+                :: nempty(ring[1 - me]) -> ring[1 - me]?x; kept[1 - me]!x
+                :: empty(ring[1 - me]) -> break
+                od;
+                x = 0
+           }
+            sees_down[me] = true;
+            if :: ending[me] == PRODUCER_DONE -> out_done[me] = true :: else fi;
+            goto stays
+        fi
+    :: else
+    fi;
+#endif
 #else
     ending[1 - me] = CONSUMER_LEFT;
 #endif
