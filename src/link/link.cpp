@@ -41,12 +41,10 @@ long look_at(int link, void* bytes, size_t size, bool& safe) {
     return seen;
 }
 
-/// Each needs a link. Its acceptor may live in this process, and needs one too.
 std::atomic<int> standing_offers{0};
 
-Room room_for(int wanted, int for_each_offer) {
-    const int offers = standing_offers.load(std::memory_order_relaxed);
-    if (hidden_room() - offers * for_each_offer >= wanted)
+Room room_beside(int offers, int kept, int wanted) {
+    if (hidden_room() - kept >= wanted)
         return Room::kYes;
     return offers > 0 ? Room::kLater : Room::kNone;
 }
@@ -54,8 +52,16 @@ Room room_for(int wanted, int for_each_offer) {
 int make_socket() { return sys::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 }  // namespace
 
-Room room_for_offer() { return room_for(2, 2); }
-Room room_for_link() { return room_for(1, 1); }
+// Each offer needs a link, and gives its own descriptor back when it has got it: so acceptors may take half
+// of what is kept for offers. They must, where those who offer live in the same process and wait for them.
+Room room_for_offer() {
+    const int offers = standing_offers.load(std::memory_order_relaxed);
+    return room_beside(offers, offers, 2);
+}
+Room room_for_link() {
+    const int offers = standing_offers.load(std::memory_order_relaxed);
+    return room_beside(offers, offers / 2, 1);
+}
 
 int make_offer(const Tuple& tuple) {
     const int fd = make_socket();

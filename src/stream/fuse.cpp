@@ -181,22 +181,19 @@ void begin_connection(Stream& stream, int fd, Role role, uint64_t threshold) {
 
 namespace {
 
-/// @return false: no setup now, or none at all. Who is to come again later finds the reason meanwhile.
-bool has_room(Stream& stream, Room room) {
-    if (room == Room::kLater)
-        stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
-    else if (room == Room::kNone)
-        refuse(stream, Reason::kLimit);
-    return room == Room::kYes;
-}
-
 /// Connector: listens under the connection's name.
 void offer(Stream& stream, int fd) {
     SetupScope scope(stream, fd);
-    if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd) ||
-        !has_room(stream, room_for_offer()) || !eligible(stream, fd))
+    if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
         return;
-    stream.offer = make_offer(tuple_of(stream));
+    const Room room = room_for_offer();
+    if (room == Room::kLater) {
+        stream.shared->reason.store(static_cast<uint32_t>(Reason::kLimit), std::memory_order_relaxed);
+        return;
+    }
+    if (!eligible(stream, fd))
+        return;
+    stream.offer = room == Room::kYes ? make_offer(tuple_of(stream)) : -1;
     if (stream.offer < 0) {
         refuse(stream, stream.offer.exchange(-1) == -2 ? Reason::kRestricted : Reason::kLimit);
         return;
@@ -279,10 +276,8 @@ bool look(Stream& stream, int fd) {
     SharedHalf& shared = *stream.shared;
     if (!scope.entered() || stream.state() != State::kCandidate || !connected(stream, fd))
         return true;
-    if (!held_by_us_alone(stream))
+    if (!held_by_us_alone(stream) || room_for_link() == Room::kLater)
         return false;
-    if (const Room room = room_for_link(); !has_room(stream, room))
-        return room == Room::kNone;
     // The questions cost more than to see that there is no offer. A child that was forked for one connection,
     // whose client has no loopfast, should not pay for them; the second look asks in any case, so that the
     // reason is known.
