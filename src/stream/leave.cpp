@@ -12,10 +12,11 @@
 // a word of that direction, by compare-and-swap; if the consumer was first the producer takes the bytes back
 // before it goes, and if the producer was first the consumer cannot go while there are any.
 //
-// Who leaves with bytes unread, and goes where they cannot be read out of the ring, waits for the other side to begin taking them back, which it says in the same
-// word. A peer that does not, because it was stopped, or is killed before it comes to that, would take them
-// with it: then the consumer keeps them, by the same word, and cannot go. A write that was under way then has
-// its bytes behind what is kept; they are the producer's to send.
+// Who leaves with bytes unread, and goes where they cannot be read out of the ring, waits for the other side
+// to begin taking them back, which it says in the same word. A peer that does not, because it was stopped, or
+// is killed before it comes to that, would take them with it: then the consumer keeps them, by the same word,
+// and cannot go. A write that was under way then has its bytes behind what is kept; they are the producer's
+// to send.
 //
 // The other end hears of it by the hang-up of the link, at its next call or wait, or by a bell that finds
 // nobody. models/leave.pml checks this.
@@ -225,7 +226,8 @@ bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) 
                 !direction.producer.turned_away.replace(kTakingBack, kBothThere, std::memory_order_seq_cst))
                 return false;
             for (int twice = waiting - in_kernel; twice > 0;) {
-                const long gone = sys::recv(fd, nullptr, static_cast<size_t>(twice), MSG_TRUNC | MSG_DONTWAIT);
+                const long gone =
+                    sys::recv(fd, nullptr, static_cast<size_t>(twice), MSG_TRUNC | MSG_DONTWAIT);
                 if (gone <= 0)
                     break;
                 twice -= static_cast<int>(gone);
@@ -311,9 +313,9 @@ bool leave_locked(Stream& stream, int fd, Reason reason, Unread unread) {
     if (stream.reader().available() != 0 &&
         (!ours || ended_without_a_word(stream, fd) ||
          (unread == Unread::kWaitedFor && keeps_unread(stream, fd, tail, in_kernel)))) {
-        // The peer turned away first, or died, or stands still, and what it left here only we can read. What we send from now
-        // on goes behind the ring all the same: it may be on its way out too, and waits for us to come to an
-        // end.
+        // The peer turned away first, or died, or stands still, and what it left here only we can read. What
+        // we send from now on goes behind the ring all the same: it may be on its way out too, and waits for
+        // us to come to an end.
         if (stream.out_in_ring() && !peer_first)
             shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
         shared.carried_in.store(0, std::memory_order_relaxed);
