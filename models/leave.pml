@@ -41,7 +41,6 @@
      BREAK_FIN_DECIDES    the peer is taken for dead because FIN came, although it had left
      BREAK_NO_STEWARD     (IDLE) nobody takes bytes back until the program makes a call
      BREAK_NO_CLAIM       (KEEPS) bytes are taken back without saying so first: some of them are kept as well
-     BREAK_KEEPS_ALL      (KEEPS) the consumer goes on reading the ring where it ended when it was kept
      BREAK_STEWARD_ONCE   (IDLE) the steward does not try again what the kernel's queue did not take   */
 
 #ifdef IDLE
@@ -92,13 +91,8 @@ byte ending[2];
 #ifdef KEEPS
 /* What the consumer of a direction kept: it is behind the limit of the ring for everybody else. */
 chan kept[2] = [RING] of { byte };
-#ifdef BREAK_KEEPS_ALL
-#define UNREAD(d) (nempty(kept[d]) || nempty(ring[d]))
-#define ALL_READ(d) (empty(kept[d]) && empty(ring[d]))
-#else
 #define UNREAD(d) (nempty(kept[d]) || (ending[d] != KEPT && nempty(ring[d])))
 #define ALL_READ(d) (empty(kept[d]) && (ending[d] == KEPT || empty(ring[d])))
-#endif
 #define READ(d) if :: nempty(kept[d]) -> kept[d]?x :: empty(kept[d]) -> ring[d]?x fi
 #else
 #define UNREAD(d) nempty(ring[d])
