@@ -104,11 +104,11 @@ TEST(Heir, IsNotHadForATableThatIsNotTheProcesss) {
                   &thread, nullptr,
                   [](void* argument) -> void* {
                       // The number is another socket's here.
-                      const int* const fd = static_cast<const int*>(argument);
+                      const int* const number = static_cast<const int*>(argument);
                       unshare(CLONE_FILES);
                       const int other = make_socket();
-                      dup2(other, *fd);
-                      const Heir heir(fd, 1);
+                      dup2(other, *number);
+                      const Heir heir(number, 1);
                       had.store(heir.has_all());
                       return nullptr;
                   },
