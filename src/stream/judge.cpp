@@ -126,8 +126,9 @@ void reconsider(Stream& stream, int fd) {
         return;
     }
     note(stream, judgement);
-    // Bytes that only this end can still read may keep it here; then the next call tries again.
-    if (leave(stream, fd, judgement.reason))
+    // What is unread was sent before, and keeps this end here until it is read; then the next call tries
+    // again.
+    if (leave(stream, fd, judgement.reason, Unread::kKept))
         stream.judged.store(judgement.word, std::memory_order_relaxed);
 }
 

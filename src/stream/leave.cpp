@@ -248,8 +248,8 @@ bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) 
 std::atomic<int64_t> waited_in_vain{0};
 
 /// Our name is in the word of the peer's direction, and bytes of it are unread, which the peer is to take
-/// back. Waits until it has begun. @return true when it has not: we keep them.
-bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
+/// back. Waits until it has begun, or does not wait at all. @return true when it has not: we keep them.
+bool keeps_unread(Stream& stream, int fd, Unread unread, uint64_t tail, int in_kernel) {
     constexpr int64_t kPatience = 500'000'000;
     constexpr int64_t kLittlePatience = 10'000'000;
     constexpr int64_t kMemory = 2'000'000'000;
@@ -260,7 +260,8 @@ bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
     auto& word = stream.in().producer.turned_away;
     const int64_t begin = now_ns();
     const bool hurried = begin - waited_in_vain.load(std::memory_order_relaxed) < kMemory;
-    const int64_t deadline = begin + (hurried ? kLittlePatience : kPatience);
+    const bool waits = unread == Unread::kWaitedFor;
+    const int64_t deadline = begin + (!waits ? 0 : hurried ? kLittlePatience : kPatience);
     while (word.load(std::memory_order_acquire).equals(kConsumerLeft)) {
         if (ended_without_a_word(stream, fd))
             return true;  // nobody is there any more who could write: the ring itself can be read
@@ -268,7 +269,8 @@ bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
             sys::sleep_ns(100'000);
             continue;
         }
-        waited_in_vain.store(now_ns(), std::memory_order_relaxed);
+        if (waits)
+            waited_in_vain.store(now_ns(), std::memory_order_relaxed);
         const uint64_t head = stream.reader().seen_head();
         // seq_cst as the names in it; the peer's claim is the other one.
         if (!word.replace(kConsumerLeft, kept_until(head), std::memory_order_seq_cst))
@@ -277,7 +279,7 @@ bool keeps_unread(Stream& stream, int fd, uint64_t tail, int in_kernel) {
         stream.shared->consumer.limit.store(head + 1, std::memory_order_relaxed);
         stream.link_down.store(true, std::memory_order_relaxed);
         stream.shared->peer_left.store(1, std::memory_order_relaxed);
-        LOOPFAST_LOG("slot %u keeps what is unread: the peer stands still", stream.slot);
+        LOOPFAST_LOG("slot %u keeps what is unread", stream.slot);
         return true;
     }
     return was_killed_meanwhile(stream, fd, tail, in_kernel);
@@ -313,7 +315,7 @@ bool leave_locked(Stream& stream, int fd, Reason reason, Unread unread) {
     const bool ours = first_to_turn_away(stream.in(), kConsumerLeft);
     if (stream.reader().available() != 0 &&
         (!ours || ended_without_a_word(stream, fd) ||
-         (unread == Unread::kWaitedFor && keeps_unread(stream, fd, tail, in_kernel)))) {
+         (unread != Unread::kToThePeer && keeps_unread(stream, fd, unread, tail, in_kernel)))) {
         // The peer turned away first, or died, or stands still, and what it left here only we can read. What
         // we send from now on goes behind the ring all the same: it may be on its way out too, and waits for
         // us to come to an end.

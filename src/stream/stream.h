@@ -452,8 +452,9 @@ inline bool has_to_return(const Stream& stream) {
 /// @return false when some of it would not go into the kernel yet.
 bool finish_output(Stream& stream, int fd);
 /// What lies unread when one leaves: the peer sends it again when it comes to that; or, before one goes where
-/// the ring cannot be read, the peer is waited for, and what it does not see to keeps us in the ring.
-enum class Unread { kToThePeer, kWaitedFor };
+/// the ring cannot be read, the peer is waited for, and what it does not see to keeps us in the ring; or it
+/// keeps us there at once, where this process goes on reading and only what comes next is to be elsewhere.
+enum class Unread { kToThePeer, kWaitedFor, kKept };
 /// Leaves the ring for good. @return false when unread bytes keep us there: then we go on reading them.
 bool leave(Stream& stream, int fd, Reason reason, Unread unread = Unread::kToThePeer);
 

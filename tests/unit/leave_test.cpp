@@ -105,6 +105,21 @@ TEST(Leave, WhatAPeerThatStandsStillDoesNotTakeBackIsKept) {
     }
 }
 
+// A filter appears: what is unread was sent before it, and does not depend on a peer that may be stopped.
+TEST(Leave, WhatIsKeptAtOnceIsReadToItsEnd) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    const std::string bytes(20'000, 'w');
+    ASSERT_EQ(door_send(pair.connector_fd(), bytes.data(), bytes.size()), 20'000);
+    EXPECT_FALSE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kFilter, Unread::kKept));
+    EXPECT_FALSE(pair.acceptor().out_in_ring()) << "what we send is where it is seen";
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), bytes.size()), bytes);
+    EXPECT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kFilter, Unread::kKept));
+    ASSERT_EQ(door_send(pair.connector_fd(), "newer", 5), 5);
+    EXPECT_FALSE(has_unsent(pair.connector()));
+    EXPECT_EQ(receive_all(pair.acceptor_fd(), 5), "newer");
+}
+
 StreamPair* handled = nullptr;
 volatile long handler_got = -1;
 
