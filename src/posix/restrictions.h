@@ -1,4 +1,5 @@
-// Back to the kernel lane for good, see restrictions.cpp.
+// Back to the kernel lane for good (restrictions.cpp), and where a descriptor table parts from its memory
+// (clones.cpp).
 #pragma once
 
 #include <cstdint>

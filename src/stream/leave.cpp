@@ -127,6 +127,7 @@ bool send_behind_kept(Stream& stream, int fd, unsigned char* chunk) {
                                       std::memory_order_relaxed);
     const bool all = send_unread(stream, fd, behind, chunk);
     const uint64_t until = behind.consumer.tail.load(std::memory_order_relaxed).harmless();
+    // Release pairs with the acquire in unsent_from, of whoever has the sending lock next.
     direction.producer.turned_away.store(kept_until(until), std::memory_order_release);
     return all;
 }
@@ -213,7 +214,8 @@ bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) 
     uint64_t before = tail;
     int without = 0;
     for (int round = 0; round < kMostRounds && without < kRoundsWithoutAny; ++round) {
-        // The end first: what it had moved by then it has moved.
+        // The end first: what it had moved by then it has moved. The tail is only compared; acquire keeps the
+        // count of what it sent, below, behind it.
         const int ready = ready_now(fd, POLLRDHUP);
         const bool ended = ready < 0 || (ready & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
         const uint64_t now = direction.consumer.tail.load(std::memory_order_acquire).harmless();
@@ -244,7 +246,7 @@ bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) 
     return false;
 }
 
-/// When a peer was waited for in vain: the next ones get less.
+/// When a peer was waited for in vain: the next ones get less. Relaxed: a hint, which nothing else hangs on.
 std::atomic<int64_t> waited_in_vain{0};
 
 /// Our name is in the word of the peer's direction, and bytes of it are unread, which the peer is to take
@@ -262,6 +264,7 @@ bool keeps_unread(Stream& stream, int fd, Unread unread, uint64_t tail, int in_k
     const bool hurried = begin - waited_in_vain.load(std::memory_order_relaxed) < kMemory;
     const bool waits = unread == Unread::kWaitedFor;
     const int64_t deadline = begin + (!waits ? 0 : hurried ? kLittlePatience : kPatience);
+    // Acquire pairs with the peer's compare-and-swap in take_back.
     while (word.load(std::memory_order_acquire).equals(kConsumerLeft)) {
         if (ended_without_a_word(stream, fd))
             return true;  // nobody is there any more who could write: the ring itself can be read

@@ -333,6 +333,8 @@ bool stop_steward() {
 }
 
 void retire_steward() {
+    if (in_borrowed_memory())
+        return;  // a child of vfork ends: the steward, and the word, are its parent's
     stop_steward();
     retired = true;
 }
