@@ -256,7 +256,13 @@ public:
     void nothing_left() {
         for (End& end : ends)
             if (end.victim) {
-                EXPECT_LE(end.victim->result("descriptors"), end.descriptors + kKept);
+                // A thread of the library's closes what strangers had their hands on, when it gets to it.
+                long left = end.victim->result("descriptors");
+                for (int i = 0; i < 10'000 && left > end.descriptors + kKept; ++i) {
+                    usleep(1000);
+                    left = end.victim->result("descriptors");
+                }
+                EXPECT_LE(left, end.descriptors + kKept);
             }
         for (int i = 0; i < 2000 && a_name_is_left(from, service); ++i)
             usleep(1000);
