@@ -60,13 +60,23 @@ bool was_replaced(const Stream& stream, int fd) {
            sys::getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) == 0 && cookie != stream.cookie;
 }
 
+/// What its sender can give to the kernel at once, and so will not take along if it is killed. The buffers of
+/// both ends are alike unless a program chose others, and then less is in flight.
+uint64_t surely_taken(int fd) {
+    int send_buffer = 0;
+    socklen_t size = sizeof send_buffer;
+    sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, &size);
+    return static_cast<uint64_t>(send_buffer);
+}
+
 void part(Stream& stream, int fd, Reason reason, bool wanted) {
     if (was_replaced(stream, fd))
         return;
     const int error = errno;
     const uint64_t unread = stream.fused() ? bytes_waiting(stream, fd) : 0;
+    const Unread whose = wanted && unread > surely_taken(fd) ? Unread::kKept : Unread::kWaitedFor;
     for (int round = 0;; ++round) {
-        if (leave(stream, fd, reason, Unread::kWaitedFor)) {
+        if (leave(stream, fd, reason, whose)) {
             if (unread != 0)
                 await_return(fd, unread);
             break;

@@ -87,7 +87,9 @@ uint32_t readiness(Stream& stream, int fd, Freshness freshness) {
         bytes_waiting(stream, fd) >= wanted)
         ready |= POLLIN | POLLRDNORM;
 
-    if (shared.peer_left.load(std::memory_order_relaxed) != 0) {
+    // While our direction is the ring's, what the peer left there goes first. Once we have turned away from it,
+    // what lies there is the peer's to read, when it likes.
+    if (stream.out_in_ring() && shared.peer_left.load(std::memory_order_relaxed) != 0) {
         if (stream.writer().in_flight(true) == 0)
             ready |= kernel & (POLLOUT | POLLWRNORM | POLLWRBAND);
     } else if (!stream.out_in_ring() || shared.send_to_kernel.load(std::memory_order_relaxed) != 0 ||

@@ -33,20 +33,16 @@ void EpollSet::call_out_of_kernel() {
     // They recognise the event by its data, which is a number that no program has.
     const uint64_t one = 1;
     sys::write(kick_, &one, sizeof one);
-    epoll_event loud{EPOLLIN, {}};
-    loud.data.u64 = kernel_kick_data();
     tells_edges_ = tell_of_kernel(EPOLLET);
     calling_out_ = true;
     calls_out_.fetch_add(1, std::memory_order_release);
-    sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &loud);
+    show_kick();
 }
 
 void EpollSet::end_call_out() {
     calling_out_ = calling_uncounted_ = false;
     calls_out_.fetch_add(1, std::memory_order_release);
-    epoll_event silent{EPOLLET, {}};
-    silent.data.u64 = kernel_kick_data();
-    sys::epoll_ctl(descriptor, EPOLL_CTL_MOD, kick_, &silent);
+    show_kick();
     if (tells_edges_)
         tell_of_kernel(0);
     tells_edges_ = false;

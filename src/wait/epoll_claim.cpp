@@ -22,45 +22,6 @@ void EpollSet::divert(Stream& stream, int fd, int other) {
     });
 }
 
-void EpollSet::nest() {
-    constexpr int kAtOnce = 64;
-    int fds[kAtOnce];
-    int count;
-    do {
-        count = 0;
-        {
-            Hold hold(lock);
-            nested_ = true;
-            interests_.each([&](int number, Interest& interest) {
-                if (interest.managed && !interest.dormant && count < kAtOnce)
-                    fds[count++] = interest.open(number);
-            });
-        }
-        bool moved = false;
-        for (int i = 0; i < count; ++i)
-            if (Stream* const stream = find_stream(fds[i]))
-                moved = leave(*stream, fds[i], Reason::kOption) || moved;
-        if (!moved)
-            break;
-    } while (count != 0);
-    if (count != 0)
-        give_ended_to_kernel();
-}
-
-void EpollSet::give_ended_to_kernel() {
-    Hold hold(lock);
-    interests_.each([&](int number, Interest& interest) {
-        Stream& stream = stream_at(interest.slot);
-        if (!interest.managed || interest.dormant || stream.generation != interest.generation ||
-            (ready_now(interest.open(number), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
-            return;
-        if (give_to_kernel(number, interest))
-            unregister(number, interest, stream);
-        else
-            owe(number, interest);
-    });
-}
-
 bool EpollSet::claim(Stream& stream, int fd) {
     (void)fd;
     Hold hold(lock);
@@ -198,6 +159,7 @@ void EpollSet::forked() {
     inside_.store(0, std::memory_order_relaxed);
     kernel_sleepers_.store(0, std::memory_order_relaxed);
     calling_out_ = calling_uncounted_ = tells_edges_ = false;
+    stop_telling();
     calls_out_.store((calls_out_.load(std::memory_order_relaxed) + 1) & ~1U, std::memory_order_relaxed);
     early_sleepers_ = false;
     interests_.each([&](int number, Interest& interest) {

@@ -299,7 +299,7 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
         if (inner != nullptr && inner != this)
             inner->nest();
         if (nested_ && stream != nullptr && stream->fused())
-            leave(*stream, fd, Reason::kOption);
+            leave(*stream, fd, Reason::kOption, Unread::kWaitedFor);
         // What it takes to look after a stream in user space is not to be had: then the kernel does it.
         if (stream != nullptr && stream->fused() && !can_take(set_fd, fd))
             leave(*stream, fd, Reason::kLimit);
@@ -311,7 +311,10 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     Interest* const interest = operation == EPOLL_CTL_ADD ? interests_.make(fd) : interests_.find(fd);
     const bool managed = interest != nullptr && interest->used && interest->managed;
     // What the kernel says of a descriptor that is closed it must say itself.
-    if (stream != nullptr && (managed || (operation == EPOLL_CTL_ADD && stream->fused() && !nested_))) {
+    const bool to_be_managed =
+        operation == EPOLL_CTL_ADD && stream != nullptr && stream->fused() &&
+        (!nested_ || (interest != nullptr && !belongs_to_kernel(fd, Interest{}, *stream)));
+    if (stream != nullptr && (managed || to_be_managed)) {
         if (!ensure_hidden(set_fd))
             return -ENOMEM;
         // Taken in before anything else is looked at, as in the kernel.
@@ -319,7 +322,9 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
         const iovec part{event, sizeof given};
         if (operation != EPOLL_CTL_DEL && !Buffers(&part, 1).copy_in(&given, sizeof given))
             return -EFAULT;
-        return control_managed(operation, fd, interest, stream, &given);
+        const int done = control_managed(operation, fd, interest, stream, &given);
+        settle_nested();
+        return done;
     }
     const int result = real::epoll_ctl(set_fd, operation, fd, event);
     if (result < 0)
@@ -356,6 +361,7 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
 void EpollSet::release() {
     {
         Hold hold(lock);
+        stop_telling();
         interests_.each([&](int number, Interest& interest) { forget(number, interest); });
         interests_.release();
         if (hot_ != nullptr)
@@ -376,6 +382,14 @@ template <typename Visit> void each_set(Visit visit) {
         if (sets[i].in_use.load(std::memory_order_acquire))
             visit(sets[i]);
 }
+
+}  // namespace
+
+void settle_telling_sets() {
+    each_set([](EpollSet& set) { set.settle_if_told(); });
+}
+
+namespace {
 
 bool claim_in_sets(Stream& stream, int fd) {
     bool good = true;

@@ -32,6 +32,10 @@
 
 namespace loopfast {
 
+/// How many nested sets tell of what could not leave the ring. Relaxed: it is looked at by who waits next, and
+/// the sets' locks order the rest.
+inline std::atomic<uint32_t> telling_sets{0};
+
 class EpollSet {
 public:
     /// epoll_ctl(2). @return 0 or -errno.
@@ -73,8 +77,11 @@ public:
     void edge(Stream& stream, uint32_t events, SetHooks::Edge when);
     /// `fd` is about to be closed while `other` still means the same stream.
     void divert(Stream& stream, int fd, int other);
-    /// The set is in another set, which the kernel must be able to wake: no stream in it is fused.
+    /// The set is in another set, which the kernel must be able to wake: streams in it leave the ring. See
+    /// epoll_nested.cpp.
     void nest();
+    /// Before a look at any set: bytes of which this one's E tells may have been read meanwhile.
+    void settle_if_told();
     void forked();
     void release();
     /// `fd`, a descriptor of the set, is about to be closed: threads that wait in it go on with another one.
@@ -140,9 +147,19 @@ private:
     bool give_to_kernel(int fd, Interest& interest);
     void owe(int fd, Interest& interest);
     void give_left_to_kernel();
-    /// A stream that has ended can not leave the ring while bytes are in it; but then the kernel's socket is
-    /// readable for good, so its word is right.
-    void give_ended_to_kernel();
+    /// Of a nested set: what could not leave the ring and can now go into E goes there, and E tells of the
+    /// rest. Under the lock.
+    void settle_nested();
+    /// The set ends, or it is a relative's who sees to it.
+    void stop_telling() {
+        telling_sets.fetch_sub(tells_nested_ ? 1 : 0, std::memory_order_relaxed);
+        tells_nested_ = false;
+    }
+    /// All that is read of it comes over the kernel lane; or it has ended, and the kernel's socket is readable
+    /// for good, so its word is right.
+    static bool belongs_to_kernel(int fd, const Interest& interest, const Stream& stream);
+    /// The eventfd is loud in E, or silent, as things are.
+    void show_kick();
     /// Under the lock, so no atomic addition is needed. Release pairs with has_managed().
     void change_managed(int by) {
         managed_.store(managed_.load(std::memory_order_relaxed) + static_cast<uint32_t>(by),
@@ -189,6 +206,7 @@ private:
     uint64_t looked_when_ = 0;          ///< ticks
     uint32_t kernel_waits_ = 1;         ///< waits in E so far: what was ready then has been reported
     bool nested_ = false;
+    bool tells_nested_ = false;    ///< E is ready because of what could not leave the ring
     bool early_sleepers_ = false;  ///< there may be threads in E that were not counted
     bool owing_ = false;           ///< some entry is owed to E
     bool some_left_ = false;       ///< a relative took a stream off the ring: its entries belong to E again
@@ -200,6 +218,7 @@ private:
     SpinHistory history_;
 };
 
+void settle_telling_sets();
 /// The set behind a descriptor, or nullptr.
 EpollSet* find_set(int fd);
 /// `fd` is a new epoll descriptor. Where it cannot be noted, that is tried again at the first entry.

@@ -173,6 +173,8 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
                    bool may_spin) {
     if (capacity <= 0)
         return -EINVAL;
+    if (telling_sets.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        settle_telling_sets();
     // seq_cst: Dekker with closing(). Who comes too late finds the descriptor closed.
     inside_.fetch_add(1, std::memory_order_seq_cst);
     int result = -EBADF;
@@ -248,6 +250,8 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
     // From here on the lock is held, except asleep.
     descriptor = descriptor_now(set_fd);
     for (bool first = true;; first = false) {
+        if (tells_nested_) [[unlikely]]
+            settle_nested();
         const int before = take_ordinary_first(descriptor_now(set_fd), events, capacity, mask);
         int found = before > 0 ? before : 0;
         ordinary_lively_ = ordinary_lively_ || found != 0;
@@ -381,6 +385,8 @@ bool EpollSet::any_ready(int set_fd) {
     const HoldIfFree hold(lock);
     if (!hold.held())
         return false;
+    if (tells_nested_) [[unlikely]]
+        settle_nested();
     for (uint32_t i = 0; i < hot_count_; ++i) {
         const int fd = hot_[i];
         Interest& interest = *interests_.find(fd);

@@ -76,7 +76,8 @@ bool leave_full_ring(Stream& stream, uint32_t generation) {
     }
     if (own < 0)
         return false;
-    const bool left = leave(stream, own, Reason::kOption);
+    // Who takes nothing out takes nothing back either: what it sent before stays readable, as in the kernel.
+    const bool left = leave(stream, own, Reason::kOption, Unread::kKept) || !stream.out_in_ring();
     leaving_by.store(-1, std::memory_order_relaxed);
     close_hidden(own);
     return left;

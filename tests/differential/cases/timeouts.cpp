@@ -520,4 +520,25 @@ CASE_THAT(user_timeout_in_a_send, kBlocking) {
              [fd = p.a.fd()] { return send_until_it_ends(fd, 0, [] { return true; }); });
 }
 
+CASE(user_timeout_with_unread_bytes) {
+    // Its peer stands still and cannot see to what it sent before: that is there nevertheless.
+    set_impatience(p.a);
+    p.b.send("words");
+    p.a.await_bytes(5);
+    const pid_t peer = p.script.pid_of(p.b.actor());
+    const bool alone = peer != p.script.pid_of(p.a.actor());  // or it would be us that stand still
+    if (alone)
+        ::kill(peer, SIGSTOP);
+    p.a.call("send until it ends", [fd = p.a.fd()] {
+        return send_until_it_ends(fd, MSG_DONTWAIT, [fd] {
+            pollfd entry{fd, POLLOUT, 0};
+            return ::poll(&entry, 1, 10'000) == 1;
+        });
+    });
+    p.a.recv(10);
+    p.a.recv(10);
+    if (alone)
+        ::kill(peer, SIGCONT);
+}
+
 }  // namespace differential
