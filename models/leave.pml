@@ -22,6 +22,7 @@
                 STEWARD       both ends have one, beside everything else
                 KEEPS         who leaves with bytes unread waits until the other end begins to take them back, and
                               may at any moment have waited long enough: then it keeps them and stays
+                AT_ONCE       (KEEPS) it does not wait, nor give the other end an occasion: it keeps them first
    Left out     how a ring works (ring.pml), how sleeps share bells (arming.pml), relatives (they share the state, and
                 hear of the link being shut down as threads do), epoll sets, a kill between the two halves of taking
                 back (the byte is sent and still in the ring: a relative would send it again).
@@ -377,10 +378,16 @@ proctype leaver(byte me) LIVES {
     /* keeps_unread */
     if
     :: ending[1 - me] == CONSUMER_LEFT && nempty(ring[1 - me]) ->
+#ifndef AT_ONCE
         atomic { link_goes_down() }
+#endif
         consumer_word[1 - me] = ALWAYS;
         if
-        :: ending[1 - me] != CONSUMER_LEFT -> skip
+        :: ending[1 - me] != CONSUMER_LEFT ->
+#ifdef AT_ONCE
+            atomic { link_goes_down() }
+#endif
+            skip
         :: atomic {
                 ending[1 - me] == CONSUMER_LEFT ->
                 ending[1 - me] = KEPT;
@@ -390,6 +397,9 @@ proctype leaver(byte me) LIVES {
                 od;
                 x = 0
            }
+#ifdef AT_ONCE
+            atomic { link_goes_down() }
+#endif
             sees_down[me] = true;
             if :: ending[me] == PRODUCER_DONE -> out_done[me] = true :: else fi;
             goto stays

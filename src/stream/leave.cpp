@@ -249,43 +249,55 @@ bool was_killed_meanwhile(Stream& stream, int fd, uint64_t tail, int in_kernel) 
 /// When a peer was waited for in vain: the next ones get less. Relaxed: a hint, which nothing else hangs on.
 std::atomic<int64_t> waited_in_vain{0};
 
+/// Our name is in the word of the peer's direction: what of that is unread is ours again, up to here. Before
+/// the receiving lock is let go of: nobody takes what lies behind it.
+/// @return false when the peer has begun to take it back.
+bool keep(Stream& stream) {
+    const uint64_t head = stream.reader().seen_head();
+    // seq_cst as the names in the word; the peer's claim in take_back is the other one.
+    if (!stream.in().producer.turned_away.replace(kConsumerLeft, kept_until(head), std::memory_order_seq_cst))
+        return false;
+    stream.shared->consumer.limit.store(head + 1, std::memory_order_relaxed);
+    stream.link_down.store(true, std::memory_order_relaxed);
+    stream.shared->peer_left.store(1, std::memory_order_relaxed);
+    LOOPFAST_LOG("slot %u keeps what is unread", stream.slot);
+    return true;
+}
+
 /// Our name is in the word of the peer's direction, and bytes of it are unread, which the peer is to take
 /// back. Waits until it has begun, or does not wait at all. @return true when it has not: we keep them.
 bool keeps_unread(Stream& stream, int fd, Unread unread, uint64_t tail, int in_kernel) {
     constexpr int64_t kPatience = 500'000'000;
     constexpr int64_t kLittlePatience = 10'000'000;
     constexpr int64_t kMemory = 2'000'000'000;
-    // Its steward wakes for this; and a publication that is under way is to find a sleeper that no bell
-    // reaches, as in leave().
-    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
+    const int link = stream.link.load(std::memory_order_relaxed);
+    const bool waits = unread == Unread::kWaitedFor;
+    // Its steward wakes for this, and begins; so who keeps at once comes first. (What is published in between
+    // and rings a bell that we still have: the steward finds it.)
+    if (waits)
+        sys::shutdown(link, SHUT_RDWR);
+    // A publication that is under way is to find a sleeper that no bell reaches, as in leave().
     stream.in().sleep.consumer.exchange(kAlwaysRing, std::memory_order_seq_cst);
     auto& word = stream.in().producer.turned_away;
     const int64_t begin = now_ns();
     const bool hurried = begin - waited_in_vain.load(std::memory_order_relaxed) < kMemory;
-    const bool waits = unread == Unread::kWaitedFor;
-    const int64_t deadline = begin + (!waits ? 0 : hurried ? kLittlePatience : kPatience);
+    const int64_t deadline = begin + (hurried ? kLittlePatience : kPatience);
+    bool kept = false;
     // Acquire pairs with the peer's compare-and-swap in take_back.
-    while (word.load(std::memory_order_acquire).equals(kConsumerLeft)) {
-        if (ended_without_a_word(stream, fd))
-            return true;  // nobody is there any more who could write: the ring itself can be read
-        if (now_ns() < deadline) {
+    while (!kept && word.load(std::memory_order_acquire).equals(kConsumerLeft)) {
+        if (ended_without_a_word(stream, fd)) {
+            kept = true;  // nobody is there any more who could write: the ring itself can be read
+        } else if (waits && now_ns() < deadline) {
             sys::sleep_ns(100'000);
-            continue;
+        } else {
+            if (waits)
+                waited_in_vain.store(now_ns(), std::memory_order_relaxed);
+            kept = keep(stream);
         }
-        if (waits)
-            waited_in_vain.store(now_ns(), std::memory_order_relaxed);
-        const uint64_t head = stream.reader().seen_head();
-        // seq_cst as the names in it; the peer's claim is the other one.
-        if (!word.replace(kConsumerLeft, kept_until(head), std::memory_order_seq_cst))
-            return false;
-        // Before the receiving lock is let go of: nobody takes what lies behind it.
-        stream.shared->consumer.limit.store(head + 1, std::memory_order_relaxed);
-        stream.link_down.store(true, std::memory_order_relaxed);
-        stream.shared->peer_left.store(1, std::memory_order_relaxed);
-        LOOPFAST_LOG("slot %u keeps what is unread", stream.slot);
-        return true;
     }
-    return was_killed_meanwhile(stream, fd, tail, in_kernel);
+    if (!waits)
+        sys::shutdown(link, SHUT_RDWR);
+    return kept || was_killed_meanwhile(stream, fd, tail, in_kernel);
 }
 
 /// The part of leaving that needs both locks: no copy is under way, and no setup either.
