@@ -62,6 +62,28 @@ TEST_F(Steward, SendsWhatThePeerLeftThoughNobodyCalls) {
     EXPECT_EQ(read_plainly(pair.acceptor_fd(), 6), "unread");
 }
 
+// As a child does that ends by syscall(SYS_exit), on its parent's memory.
+TEST_F(Steward, StaysInOfficeWhenAChildOfVforkEnds) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.connector_fd(), "unread", 6), 6);
+    const pid_t child = ::vfork();
+    if (child == 0) {
+        retire_steward();
+        ::_exit(0);
+    }
+    ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    EXPECT_EQ(read_plainly(pair.acceptor_fd(), 6), "unread");
+    // Nor is the next one wanting, after this one was stopped for a while.
+    stop_steward();
+    StreamPair next;
+    ASSERT_TRUE(next.settle());
+    ASSERT_EQ(door_send(next.connector_fd(), "more", 4), 4);
+    ASSERT_TRUE(leave(next.acceptor(), next.acceptor_fd(), Reason::kPolicy));
+    EXPECT_EQ(read_plainly(next.acceptor_fd(), 4), "more");
+}
+
 TEST_F(Steward, SendsMoreThanTheKernelTakesAtOnce) {
     StreamPair pair;
     ASSERT_TRUE(pair.settle());

@@ -525,10 +525,12 @@ CASE(user_timeout_with_unread_bytes) {
     set_impatience(p.a);
     p.b.send("words");
     p.a.await_bytes(5);
-    const pid_t peer = p.script.pid_of(p.b.actor());
-    const bool alone = peer != p.script.pid_of(p.a.actor());  // or it would be us that stand still
-    if (alone)
-        ::kill(peer, SIGSTOP);
+    const auto tell_peer = [&p](const char* what, int signal) {
+        p.a.call(what, [signal, peer = p.script.pid_of(p.b.actor())] {
+            return peer == ::getpid() ? 0L : ::kill(peer, signal);  // it would be us that stand still
+        });
+    };
+    tell_peer("halt", SIGSTOP);
     p.a.call("send until it ends", [fd = p.a.fd()] {
         return send_until_it_ends(fd, MSG_DONTWAIT, [fd] {
             pollfd entry{fd, POLLOUT, 0};
@@ -537,8 +539,7 @@ CASE(user_timeout_with_unread_bytes) {
     });
     p.a.recv(10);
     p.a.recv(10);
-    if (alone)
-        ::kill(peer, SIGCONT);
+    tell_peer("go on", SIGCONT);
 }
 
 }  // namespace differential
