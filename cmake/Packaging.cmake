@@ -7,6 +7,20 @@ set(loopfast_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/loopfast)
 if(NOT TARGET loopfast)
     return()
 endif()
+# By these names `loopfast run` preloads the library, with $LIB in the place of the middle: only the loader of
+# glibc knows what that stands for (one of these; nothing where a shell has taken it for a variable of its own).
+# Programs of another libc find nothing there, and start without the library instead of failing on it.
+foreach(lib . lib lib64 ${CMAKE_LIBRARY_ARCHITECTURE})
+    if(lib STREQUAL CMAKE_LIBRARY_ARCHITECTURE)
+        set(lib lib/${lib})
+    endif()
+    file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/loopfast-preload/${lib})
+    file(RELATIVE_PATH loopfast_from_there ${PROJECT_BINARY_DIR}/loopfast-preload/${lib} ${PROJECT_BINARY_DIR})
+    file(CREATE_LINK ${loopfast_from_there}libloopfast.so.0
+         ${PROJECT_BINARY_DIR}/loopfast-preload/${lib}/libloopfast.so SYMBOLIC)
+endforeach()
+install(DIRECTORY ${PROJECT_BINARY_DIR}/loopfast-preload DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
 install(TARGETS loopfast EXPORT loopfastTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

@@ -1,6 +1,7 @@
 // See program.h.
 #include "cli/program.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -230,6 +231,19 @@ std::string find_library() {
     }
     throw Failure(kFailed,
                   "libloopfast.so is not there. Set LOOPFAST_LIBRARY to its path. Looked in:" + looked);
+}
+
+std::string preload_name(const std::string& library) {
+    const auto directory = std::filesystem::path(library).parent_path() / "loopfast-preload";
+    std::error_code error;
+    if (!std::filesystem::equivalent(directory / "libloopfast.so", library, error) || error)
+        return library;
+    // What $LIB stands for is the loader's business: it is asked whether there is something to be loaded.
+    const std::string name = (directory / "$LIB" / "libloopfast.so").string();
+    dlerror();
+    if (void* const loaded = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD))
+        dlclose(loaded);
+    return dlerror() == nullptr ? name : library;
 }
 
 }  // namespace loopfast::cli

@@ -56,12 +56,12 @@ std::string preload_list(const std::string& library) {
                       fmt::format("{}: LD_PRELOAD takes no path with a space or a colon in it; install "
                                   "loopfast elsewhere, or name a copy with LOOPFAST_LIBRARY",
                                   library));
-    std::string list = library;
+    std::string list = preload_name(library);
     const std::string before = variable("LD_PRELOAD");
     for (size_t begin = 0; begin < before.size();) {
         const size_t end = std::min(before.find_first_of(" :", begin), before.size());
         const std::string entry = before.substr(begin, end - begin);
-        if (!entry.empty() && entry != library)
+        if (!entry.empty() && entry != library && entry != preload_name(library))
             list += ":" + entry;
         begin = end + 1;
     }
@@ -70,7 +70,8 @@ std::string preload_list(const std::string& library) {
 
 void explain(const Environment& environment, const std::string& path, const RunOptions& options) {
     for (const auto& [name, value] : environment)
-        fmt::print("{}={}\n", name, value);
+        // $LIB is for the loader to read, not for a shell.
+        fmt::print("{}={}\n", name, value.find('$') == std::string::npos ? value : "'" + value + "'");
     fmt::print("program {}\n", path);
     const std::string reason = why_not_preloadable(path);
     if (!reason.empty())
