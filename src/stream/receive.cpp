@@ -177,8 +177,12 @@ long from_ring(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
 uint64_t before_any_cut(const Stream& stream, int fd, long& result) {
     int waiting = 0;
     if (sys::ioctl(fd, FIONREAD, &waiting) < 0 || waiting <= 0) {
-        // At the mark of urgent data FIONREAD counts nothing of what lies behind it.
-        result = sys::recv(fd, nullptr, INT32_MAX, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+        // At the mark of urgent data FIONREAD counts nothing of what lies behind it. Whether there is any is
+        // asked first: that the count needs no memory to put bytes into, valgrind takes for a mistake.
+        char byte;
+        result = sys::recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+        if (result > 0)
+            result = sys::recv(fd, nullptr, INT32_MAX, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
         if (result <= 0)
             return 0;
         waiting = static_cast<int>(result);
