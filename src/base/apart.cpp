@@ -1,17 +1,15 @@
 // See apart.h.
 #include "base/apart.h"
 
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 
 #include "base/alive.h"
-#include "base/copy.h"
 #include "base/heir.h"
 #include "base/hidden.h"
 #include "base/lock.h"
+#include "base/own_thread.h"
 #include "base/syscall.h"
 
 namespace loopfast {
@@ -96,8 +94,7 @@ void close_waiting() {
 }
 
 void* work(void*) {
-    sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
-    faults_reach_handler = true;  // they do not, see start_thread(); it touches no memory of the program's
+    become_own_thread();
     // Counted out first, then a look once more: who adds one finds room for a thread, or is found.
     do {
         close_waiting();

@@ -3,18 +3,15 @@
 
 #include <linux/close_range.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "base/copy.h"
+#include "base/own_thread.h"
 #include "base/syscall.h"
 
 namespace loopfast {
 
 namespace {
-
-constexpr size_t kStackSize = 64 * 1024;
 
 // Since Linux 5.6; older headers of libc do not name it.
 #ifndef SYS_pidfd_getfd
@@ -35,28 +32,6 @@ uint64_t cookie_of(int fd) {
 }
 
 }  // namespace
-
-bool start_thread(void* (*body)(void*), void* argument) {
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    // All signals are for the program's threads; libc's own as well.
-    const uint64_t all = ~uint64_t{0};
-    uint64_t before = 0;
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&all), sys::word(&before), sizeof all);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, kStackSize);
-    pthread_t thread;
-    bool made = pthread_create(&thread, &attributes, body, argument) == 0;
-    pthread_attr_destroy(&attributes);
-    if (!made && pthread_attr_init(&attributes) == 0) {  // a program with very large thread variables
-        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        made = pthread_create(&thread, &attributes, body, argument) == 0;
-        pthread_attr_destroy(&attributes);
-    }
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, sizeof before);
-    return made;
-}
 
 bool Heir::possible() { return sys::call(SYS_prctl, PR_GET_SECCOMP) == 0; }
 
@@ -93,8 +68,7 @@ bool Heir::take_all(int process) const {
 
 void* Heir::inherit(void* self) {
     Heir& heir = *static_cast<Heir*>(self);
-    sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
-    faults_reach_handler = true;  // they do not, see start_thread(); it touches no memory of the program's
+    become_own_thread();
     if (sys::call(SYS_close_range, 0, ~0U, CLOSE_RANGE_UNSHARE) == 0) {
         const int process = static_cast<int>(sys::call(SYS_pidfd_open, sys::getpid(), 0));
         heir.has_all_ = process >= 0 && heir.take_all(process);

@@ -6,15 +6,10 @@
 // ends. Its table is made empty, not copied: a copy would hold the program's sockets for a moment, too.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstdint>
 
 namespace loopfast {
-
-/// Starts a thread of ours, detached, which no signal is for. @return false when there can be none.
-bool start_thread(void* (*body)(void*), void* argument);
 
 /// While it exists, closing these descriptors waits for nobody. Its end waits for the thread to have seen it,
 /// and not for what the thread then does.

@@ -1,8 +1,9 @@
-// A set in another set: who sleeps in the outer one sleeps in the kernel, which looks at nothing but the inner
-// set E itself. So no stream in it stays on the ring, but for those that cannot leave: unread bytes whose
-// sender ended, left or stands still can be read only here. Those that have ended the kernel shows as readable
-// for good, and rightly so. The others stay in our hands until that is read, and as long as one of them has
-// something to tell, an eventfd in E does, level-triggered, with data that no program sees. See epoll_set.h.
+// A set in another set: who sleeps in the outer one sleeps in the kernel, which looks at nothing but the
+// inner set E itself. So no stream in it stays on the ring, but for those that cannot leave: unread bytes
+// whose sender ended, left or stands still can be read only here. Those that have ended the kernel shows as
+// readable for good, and rightly so. The others stay in our hands until that is read, and as long as one of
+// them has something to tell, an eventfd in E does, level-triggered, with data that no program sees. See
+// epoll_set.h.
 #include <poll.h>
 
 #include "base/ready.h"
@@ -38,9 +39,8 @@ void EpollSet::nest() {
 }
 
 bool EpollSet::belongs_to_kernel(int fd, const Interest& interest, const Stream& stream) {
-    return stream.segment &&
-           (stream.reader().available() == 0 ||
-            (ready_now(interest.open(fd), POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
+    return stream.segment && (stream.reader().available() == 0 || (ready_now(interest.open(fd), POLLRDHUP) &
+                                                                   (POLLRDHUP | POLLHUP | POLLERR)) != 0);
 }
 
 void EpollSet::settle_if_told() {
@@ -64,9 +64,9 @@ void EpollSet::settle_nested() {
                 owe(number, interest);
             return;
         }
-        const uint32_t bits =
-            stream.segment && !interest.disabled ? ready_bits(number, interest, stream) : 0;
-        ready = ready || (bits != 0 && ((interest.events & EPOLLET) == 0 || has_edge(interest, stream, bits)));
+        const uint32_t bits = stream.segment && !interest.disabled ? ready_bits(number, interest, stream) : 0;
+        ready =
+            ready || (bits != 0 && ((interest.events & EPOLLET) == 0 || has_edge(interest, stream, bits)));
     });
     if (ready == tells_nested_ || kick_ < 0)
         return;

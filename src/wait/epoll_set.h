@@ -32,8 +32,8 @@
 
 namespace loopfast {
 
-/// How many nested sets tell of what could not leave the ring. Relaxed: it is looked at by who waits next, and
-/// the sets' locks order the rest.
+/// How many nested sets tell of what could not leave the ring. Relaxed: it is looked at by who waits next,
+/// and the sets' locks order the rest.
 inline std::atomic<uint32_t> telling_sets{0};
 
 class EpollSet {
@@ -155,8 +155,8 @@ private:
         telling_sets.fetch_sub(tells_nested_ ? 1 : 0, std::memory_order_relaxed);
         tells_nested_ = false;
     }
-    /// All that is read of it comes over the kernel lane; or it has ended, and the kernel's socket is readable
-    /// for good, so its word is right.
+    /// All that is read of it comes over the kernel lane; or it has ended, and the kernel's socket is
+    /// readable for good, so its word is right.
     static bool belongs_to_kernel(int fd, const Interest& interest, const Stream& stream);
     /// The eventfd is loud in E, or silent, as things are.
     void show_kick();

@@ -6,16 +6,14 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/copy.h"
 #include "base/hidden.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/own_thread.h"
 #include "base/ready.h"
 #include "link/identity.h"
 #include "table/table.h"
@@ -145,8 +143,7 @@ void mind_all() {
 }
 
 void* serve(void*) {
-    sys::call(SYS_prctl, PR_SET_NAME, sys::word("loopfast"));
-    faults_reach_handler = true;  // they do not, see start(); it touches no memory of the program's
+    become_own_thread();
     while (!leave_duty.load(std::memory_order_acquire)) {
         epoll_event events[32];
         const bool more = unfinished.load(std::memory_order_relaxed) != 0 ||
@@ -217,26 +214,7 @@ bool start() {
     if (retired || !open_set())
         return false;
     leave_duty.store(false, std::memory_order_relaxed);
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    // Here the two are blocked in the kernel as well (posix/masks.h): one that is sent to the process is for
-    // the program's threads.
-    const uint64_t faults = uint64_t{1} << (SIGSEGV - 1) | uint64_t{1} << (SIGBUS - 1);
-    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, sys::word(&faults), 0, sizeof faults);
-    pthread_attr_setstacksize(&attributes, kStackSize);
-    running = pthread_create(&thread, &attributes, serve, nullptr) == 0;
-    if (!running) {  // a program with very large thread variables
-        pthread_attr_destroy(&attributes);
-        pthread_attr_init(&attributes);
-        running = pthread_create(&thread, &attributes, serve, nullptr) == 0;
-    }
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    running = start_thread(serve, nullptr, kStackSize, &thread);
     minds.store(running, std::memory_order_seq_cst);
     LOOPFAST_LOG("steward %s", running ? "on duty" : "cannot be had");
     return running;
