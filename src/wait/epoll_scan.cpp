@@ -21,6 +21,9 @@ namespace {
 /// A few streams are always scanned; of more, those without an event for this many scans cool down.
 constexpr uint32_t kAlwaysHot = 8;
 constexpr uint16_t kQuietScans = 1024;
+/// The same while one of its directions is still the kernel's: then each scan asks the kernel, which costs a
+/// system call. Many connections are opened, used a few times, and kept.
+constexpr uint16_t kQuietScansInKernel = 16;
 /// How far ahead of the scan the heads of rings are asked for. Each has been written by another processor,
 /// and what is found in one decides where the program goes on: without being told, this processor would wait
 /// for them one after the other.
@@ -239,8 +242,9 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
             }
             // The last one took its place in the list, and is looked at now unless it has been: nothing may
             // be reported twice in one call, or missed before a sleep.
-            if (++interest.quiet >= kQuietScans && count > kAlwaysHot && try_cooling(fd, interest, stream) &&
-                !(wrapped && hot_count_ >= start))
+            const bool in_ring = stream.in_in_ring() && stream.out_in_ring();
+            if (++interest.quiet >= (in_ring ? kQuietScans : kQuietScansInKernel) && count > kAlwaysHot &&
+                try_cooling(fd, interest, stream) && !(wrapped && hot_count_ >= start))
                 --place;
             continue;
         }
