@@ -10,32 +10,74 @@ namespace loopfast {
 namespace {
 
 /// One call under way. Its frame's address tells whether it still is: the stack grows downwards, so a frame
-/// that lies below the one that asks has been left.
+/// that lies below the one that asks has been left. A handler may begin calls and end them in the middle of
+/// anything here; and one that switches to another stack (swapcontext) lets that do so before it comes back.
+/// So a place is taken, and given free, in one step, which is relaxed: it is the same thread that sees it.
 struct Call {
+    std::atomic<const void*> frame;  ///< nullptr: a free place
     Stream* stream;
-    const void* frame;
     bool reaching;  ///< see Reach
 };
+/// In a place that is being filled in; above every frame, so that it is not taken for one that was left.
+const void* const kTaken = reinterpret_cast<const void*>(~uintptr_t{0});
 /// Calls on top of each other come from handlers: few; and a poll has one for each stream.
 constexpr int kMostCalls = 32;
 thread_local Call calls[kMostCalls];
-thread_local int call_count = 0;
+/// Behind the last place that was ever taken: most threads have one call at a time.
+thread_local std::atomic<int> calls_end{0};
+
+Call* take_place() {
+    for (int i = 0; i < kMostCalls; ++i) {
+        const void* nothing = nullptr;
+        if (calls[i].frame.load(std::memory_order_relaxed) != nullptr ||
+            !calls[i].frame.compare_exchange_strong(nothing, kTaken, std::memory_order_relaxed))
+            continue;
+        for (int end = calls_end.load(std::memory_order_relaxed);
+             end <= i && !calls_end.compare_exchange_weak(end, i + 1, std::memory_order_relaxed);) {
+        }
+        return &calls[i];
+    }
+    return nullptr;
+}
 
 Call* find_call(const Stream& stream, const void* frame) {
-    for (int i = call_count; i-- > 0;)
-        if (calls[i].frame == frame && calls[i].stream == &stream)
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
+        if (calls[i].frame.load(std::memory_order_relaxed) == frame && calls[i].stream == &stream)
             return &calls[i];
     return nullptr;
 }
 
-void count_out(const Call& call) {
-    Stream& stream = *call.stream;
-    if (call.reaching)
+void count_out(Stream& stream, bool reaching) {
+    if (reaching)
         stream.reaching.fetch_sub(1, std::memory_order_release);
     // seq_cst: Dekker with keep() in table.cpp, which stores the duplicate and then looks for callers.
     if (stream.callers.fetch_sub(1, std::memory_order_seq_cst) == 1)
         let_go_of_kept(stream);
     stop_watching(stream);
+}
+
+/// The call is over, unless that has been seen to.
+void end(Call& call, const void* frame) {
+    Stream& stream = *call.stream;
+    const bool reaching = call.reaching;
+    if (call.frame.compare_exchange_strong(frame, nullptr, std::memory_order_relaxed))
+        count_out(stream, reaching);
+}
+
+/// Of each call that is under way, or may be: `left` says whether it was left.
+template <typename Left> void end_those_left(Left left) {
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
+        const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
+        if (frame != nullptr && frame != kTaken && left(frame))
+            end(calls[i], frame);
+    }
+}
+
+bool any_call() {
+    bool any = false;
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
+        any = any || calls[i].frame.load(std::memory_order_relaxed) != nullptr;
+    return any;
 }
 
 /// The handlers' stack, while the thread is on it; else empty.
@@ -54,35 +96,35 @@ HandlerStack handler_stack() {
 }  // namespace
 
 void end_jumped_calls(const void* here) {
-    if (call_count == 0 || calls[call_count - 1].frame > here || handler_stack().size != 0)
-        return;
-    while (call_count > 0 && calls[call_count - 1].frame <= here)
-        count_out(calls[--call_count]);
+    bool any = false;
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
+        const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
+        any = any || (frame != nullptr && frame <= here);
+    }
+    if (any && handler_stack().size == 0)
+        end_those_left([here](const void* frame) { return frame <= here; });
 }
 
 void end_calls_below(uintptr_t target) {
-    if (call_count == 0 || target == 0) [[likely]]
+    if (target == 0 || !any_call()) [[likely]]
         return;
     const HandlerStack handlers = handler_stack();
-    for (int i = call_count; i-- > 0;) {
-        const auto frame = reinterpret_cast<uintptr_t>(calls[i].frame);
+    end_those_left([&](const void* place) {
+        const auto frame = reinterpret_cast<uintptr_t>(place);
         // A jump from the handlers' stack to the thread's own leaves all that is on the first.
-        const bool left = handlers.has(frame) == handlers.has(target) ? frame < target : handlers.has(frame);
-        if (!left)
-            continue;
-        const Call ended = calls[i];
-        calls[i] = calls[--call_count];  // looked at already
-        count_out(ended);
-    }
+        return handlers.has(frame) == handlers.has(target) ? frame < target : handlers.has(frame);
+    });
 }
 
 void end_calls_of_thread() {
-    while (call_count > 0)
-        count_out(calls[--call_count]);
+    end_those_left([](const void*) { return true; });
 }
 
 void count_calls_again() {
-    for (int i = 0; i < call_count; ++i) {
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
+        const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
+        if (frame == nullptr || frame == kTaken)
+            continue;
         calls[i].stream->callers.fetch_add(1, std::memory_order_relaxed);
         calls[i].stream->waiters.fetch_add(1, std::memory_order_relaxed);
         if (calls[i].reaching)
@@ -91,23 +133,22 @@ void count_calls_again() {
 }
 
 bool begin_call(Stream& stream, const void* frame) {
-    if (call_count == kMostCalls)
+    Call* const call = take_place();
+    if (call == nullptr)
         return false;
     // seq_cst, both: Dekker with before_close(), which takes the descriptor's entry away and then looks for
     // callers; and with release_mapping().
     stream.callers.fetch_add(1, std::memory_order_seq_cst);
     stream.waiters.fetch_add(1, std::memory_order_seq_cst);
-    calls[call_count++] = {&stream, frame, false};
+    call->stream = &stream;
+    call->reaching = false;
+    call->frame.store(frame, std::memory_order_release);  // for handlers: behind the rest
     return true;
 }
 
 void end_call(Stream& stream, const void* frame) {
-    Call* const call = find_call(stream, frame);
-    if (call == nullptr)
-        return;
-    const Call ended = *call;
-    *call = calls[--call_count];  // the last is of this frame, too: those above it have ended
-    count_out(ended);
+    if (Call* const call = find_call(stream, frame))
+        end(*call, frame);
 }
 
 Caller::Caller(Stream& stream, int fd) : stream_(stream), fd_(fd) {
@@ -139,10 +180,11 @@ Reach::~Reach() {
 }
 
 bool reaches(const Stream& stream) {
-    for (int i = 0; i < call_count; ++i)
-        if (calls[i].reaching && calls[i].stream == &stream)
-            return true;
-    return false;
+    bool any = false;
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
+        any = any || (calls[i].frame.load(std::memory_order_relaxed) != nullptr && calls[i].reaching &&
+                      calls[i].stream == &stream);
+    return any;
 }
 
 Caller::~Caller() {
