@@ -118,6 +118,47 @@ CASE_THAT(low_water, kBlocking) {
     p.b.recv(100);
 }
 
+namespace {
+
+/// Bytes lie in the ring, and the rest of so many comes over the kernel lane.
+void reach_the_mark_on_both_lanes(Pair& p, const std::function<Pending()>& start) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    p.b.poll(POLLIN);
+    Pending waiting = start();
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    waiting.still_waiting();
+    p.a.send("def");
+    waiting.finish();
+    p.b.poll(POLLIN);
+    p.b.recv(100, MSG_DONTWAIT);
+    p.b.poll(POLLIN);
+}
+
+}  // namespace
+
+CASE(low_water_on_both_lanes_under_a_poll) {
+    reach_the_mark_on_both_lanes(p, [&] { return start_wait_for(Selector::kPoll, {{p.b, POLLIN}}); });
+}
+
+CASE(low_water_on_both_lanes_under_a_set) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    reach_the_mark_on_both_lanes(p, [&] { return set.start_wait(); });
+}
+
+CASE_THAT(low_water_on_both_lanes_under_a_receive, kBlocking) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    Pending waiting = p.b.start_recv(100);
+    p.a.send("abc");
+    waiting.still_waiting();
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    waiting.still_waiting();
+    p.a.send("def");
+    waiting.finish();
+}
+
 CASE(low_water_nonblocking) {
     p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
     p.a.send("abc");
@@ -528,7 +569,7 @@ CASE(user_timeout_with_unread_bytes) {
     const pid_t peer = p.script.pid_of(p.b.actor());
     const bool alone = peer != p.script.pid_of(p.a.actor());  // or it would be us that stand still
     if (alone)
-        ::kill(peer, SIGSTOP);
+        p.a.quietly("stop", [&](Outcome&) { ::kill(peer, SIGSTOP); });
     p.a.call("send until it ends", [fd = p.a.fd()] {
         return send_until_it_ends(fd, MSG_DONTWAIT, [fd] {
             pollfd entry{fd, POLLOUT, 0};
@@ -538,7 +579,7 @@ CASE(user_timeout_with_unread_bytes) {
     p.a.recv(10);
     p.a.recv(10);
     if (alone)
-        ::kill(peer, SIGCONT);
+        p.a.quietly("go on", [&](Outcome&) { ::kill(peer, SIGCONT); });
 }
 
 }  // namespace differential
