@@ -141,7 +141,7 @@ ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags)
 
 /// How many bytes the stream takes now.
 size_t room_of(const Stream& stream) {
-    if (!stream.out_in_ring())
+    if (!stream.out_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0)
         return kChunk;
     const uint64_t limit = send_limit(stream);
     const uint64_t used = stream.writer().in_flight(true);

@@ -155,7 +155,7 @@ void finish_elsewhere() {
                 [](int fd, void*) {
                     Stream* const stream = find_stream(fd);
                     return stream != nullptr && stream->segment && said_that_it_left(*stream) &&
-                           stream->out_in_ring() && stream->writer().in_flight(true) != 0;
+                           stream->out_in_ring() && has_unsent(*stream);
                 },
                 nullptr);
         },

@@ -18,6 +18,7 @@
 #include "link/link.h"
 #include "posix/carrier.h"
 #include "posix/posix.h"
+#include "wait/epoll_set.h"
 
 namespace loopfast {
 
@@ -184,11 +185,13 @@ void put_in_place(int given, int named) {
         const int flags = sys::fcntl(fd, F_GETFD);
         if (flags < 0)
             continue;
+        const KeptInterest interest(fd);
         const TableEntry old = before_close(fd);
         // EBUSY: another thread is being given this number.
         for (long result = -EBUSY; result == -EBUSY || result == -EINTR;)
             result = sys::call(SYS_dup3, given, fd, (flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0);
         after_close(fd, old);
+        interest.put_back();
     }
 }
 

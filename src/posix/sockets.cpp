@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <climits>
 #include <cstddef>
@@ -467,6 +468,8 @@ bool zerocopy_by_reading(Stream& stream, int fd, void* value, socklen_t* size, i
     const iovec part{value, given};
     if (!Buffers(&part, 1).copy_in(&request, given))
         return false;
+    if (request.address % static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) != 0)
+        return false;  // the kernel refuses it, whatever there is
     const uint64_t there = bytes_waiting(stream, fd);
     request.length = 0;
     request.recv_skip_hint = static_cast<uint32_t>(there);

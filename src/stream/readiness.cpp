@@ -24,14 +24,14 @@ uint32_t kernel_readiness(Stream& stream, int fd, Freshness freshness) {
     if (!ask && (ready & kEnded) != 0 && freshness == Freshness::kRecent)
         ask = true;  // what comes next is a reset or the other half
     if (!ask && (ready & kEnded) == 0) {
-        // A peer that says it is closing is about to close the kernel connection; one that was killed says
-        // nothing, so who has no events to go by asks now and then.
-        ask = stream.segment.segment->side[1 - stream.side()]
-                  .closing.load(std::memory_order_relaxed)
-                  .is_set() ||
+        // A peer that says it is closing is about to close the kernel connection. Who has no events to go by
+        // asks as well where somebody turned away from the ring, since bytes come over the kernel lane then;
+        // and now and then, as one that was killed says nothing.
+        ask = stream.their_words().closing.load(std::memory_order_relaxed).is_set() ||
               (freshness == Freshness::kRecent &&
-               ticks() - stream.last_kernel_look.load(std::memory_order_relaxed) >
-                   (stream.watched.load(std::memory_order_relaxed) != 0 ? kWatchedTicks : kTicksPer50us));
+               (stream.in().producer.turned_away.load(std::memory_order_relaxed).is_set() ||
+                ticks() - stream.last_kernel_look.load(std::memory_order_relaxed) >
+                    (stream.watched.load(std::memory_order_relaxed) != 0 ? kWatchedTicks : kTicksPer50us)));
     }
     if (!ask)
         return ready;
@@ -83,14 +83,14 @@ uint32_t readiness(Stream& stream, int fd, Freshness freshness) {
         ready |= POLLIN | POLLRDNORM;
     ready |= kernel & (POLLIN | POLLRDNORM);  // the kernel lane's bytes, or the end
     // SO_RCVLOWAT while bytes wait on both lanes: they count together.
-    if (wanted > 1 && (ready & POLLIN) == 0 && cut != kNoCut && !stream.in_in_ring() &&
-        bytes_waiting(stream, fd) >= wanted)
+    if (wanted > 1 && (ready & POLLIN) == 0 && cut != kNoCut &&
+        (!stream.in_in_ring() || waits_on_both_lanes(stream)) && bytes_waiting(stream, fd) >= wanted)
         ready |= POLLIN | POLLRDNORM;
 
-    // While our direction is the ring's, what the peer left there goes first. Once we have turned away from it,
-    // what lies there is the peer's to read, when it likes.
+    // While our direction is the ring's, what the peer left there goes first, but for what it keeps. Once we
+    // have turned away from it, what lies there is the peer's to read, when it likes.
     if (stream.out_in_ring() && shared.peer_left.load(std::memory_order_relaxed) != 0) {
-        if (stream.writer().in_flight(true) == 0)
+        if (!has_unsent(stream))
             ready |= kernel & (POLLOUT | POLLWRNORM | POLLWRBAND);
     } else if (!stream.out_in_ring() || shared.send_to_kernel.load(std::memory_order_relaxed) != 0 ||
                (kernel & (POLLHUP | POLLERR)) != 0)

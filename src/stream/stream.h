@@ -441,12 +441,24 @@ inline bool has_unsent(const Stream& stream) {
     return is_kept(word) ? kept_until(line.head.load(std::memory_order_relaxed).harmless()) != word
                          : stream.writer().in_flight(true) != 0;
 }
-/// Bytes of ours are still to go back to the kernel. Whoever sleeps meanwhile looks again soon: who sends
-/// them may be another thread, and what kept them may have been want of memory, of whose end no event tells.
+/// How soon who sleeps looks again where no event tells of what he waits for.
 constexpr int64_t kLookAgain = 10'000'000;
+/// Bytes of ours are still to go back to the kernel: who sends them may be another thread, and what kept them
+/// may have been want of memory.
 inline bool has_to_return(const Stream& stream) {
     return stream.link_down.load(std::memory_order_relaxed) && stream.state() == State::kFused &&
            stream.out_in_ring() && has_unsent(stream);
+}
+/// With SO_RCVLOWAT: fewer bytes than that lie in the ring, and what comes now comes over the kernel lane,
+/// which tells of nothing less than that either. They count together.
+inline bool waits_on_both_lanes(const Stream& stream) {
+    return stream.shared->low_water.load(std::memory_order_relaxed) > 1 &&
+           stream.link_down.load(std::memory_order_relaxed) && stream.state() == State::kFused &&
+           stream.reader().available() != 0;
+}
+/// Whoever sleeps looks again soon.
+inline bool is_looked_at_again(const Stream& stream) {
+    return has_to_return(stream) || waits_on_both_lanes(stream);
 }
 /// Our direction is about to end, by close or shutdown: what the peer left unread goes before the end.
 /// @return false when some of it would not go into the kernel yet.

@@ -182,6 +182,14 @@ void EpollSet::closing(int fd) {
     const TableEntry entry = find(fd);
     set_entry(fd, {});
     std::atomic_thread_fence(std::memory_order_seq_cst);
+    // Who gives an entry back to the kernel may come without a descriptor of the set, and the number may mean
+    // another set by then.
+    if (descriptor == fd) {
+        Hold hold(lock);
+        for (int other = next_entry(-1); other >= 0 && descriptor == fd; other = next_entry(other))
+            if (find(other).packed() == entry.packed())
+                descriptor = other;
+    }
     if (inside_.load(std::memory_order_seq_cst) == 0 || kept_.load(std::memory_order_relaxed) >= 0)
         return;
     const int kept = hide_copy(fd);

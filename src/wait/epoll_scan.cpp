@@ -32,6 +32,13 @@ constexpr uint32_t kAhead = 4;
 constexpr uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kEnded = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
+/// What a peer that left the ring sends has its place in the kernel's order as well.
+uint64_t order_on_both_lanes(Stream& stream, int fd) {
+    const uint64_t order = order_of(stream);
+    return stream.shared->peer_left.load(std::memory_order_relaxed) == 0 ? order
+                                                                         : order + received_by_kernel(fd);
+}
+
 }  // namespace
 
 uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
@@ -210,10 +217,11 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
         if (interest.told == round_)
             continue;
         uint32_t bits = ready_bits(fd, interest, stream);
-        if ((bits & EPOLLIN) != 0 && order_of(stream) != interest.seen_order) [[unlikely]] {
+        const uint64_t order = (bits & EPOLLIN) != 0 ? order_on_both_lanes(stream, interest.open(fd)) : 0;
+        if ((bits & EPOLLIN) != 0 && order != interest.seen_order) [[unlikely]] {
             if (again && asked)
                 continue;  // it came during this call, after that look: its turn is the next time
-            interest.seen_order = order_of(stream);
+            interest.seen_order = order;
             if (!asked_) {
                 const int before = take_what_came_before(events + found, capacity - found);
                 // In front, as ends are below.
@@ -261,7 +269,7 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
 
 /// A quiet stream is armed for good and leaves the list. @return false if it came to life meanwhile.
 bool EpollSet::try_cooling(int fd, Interest& interest, Stream& stream) {
-    if (!interest.registered)
+    if (!interest.registered || is_looked_at_again(stream))
         return false;
     loopfast::arm(stream, stream.in().sleep.consumer, kAlwaysRing);
     if ((interest.events & EPOLLOUT) != 0)
@@ -298,7 +306,7 @@ bool is_edge(int fd, Interest& interest, Stream& stream, uint32_t news) {
         return false;
     // Once our half is shut down, the kernel's news are of the connection's state.
     if ((news & ~static_cast<uint32_t>(EPOLLOUT)) == 0)
-        return !had_room && (!stream.out_in_ring() || half_shut(stream));
+        return !had_room && (!stream.out_in_ring() || half_shut(stream) || goes_on_in_kernel(stream, fd));
     // With the ring in use there is news only at the end, and when the peer goes on over the kernel.
     if (stream.in_in_ring() && !goes_on_in_kernel(stream, fd))
         return false;

@@ -358,6 +358,16 @@ int EpollSet::control(int set_fd, int operation, int fd, epoll_event* event) {
     return 0;
 }
 
+bool EpollSet::interest_of(int fd, epoll_event& event) {
+    Hold hold(lock);
+    const Interest* const interest = interests_.find(fd);
+    if (interest == nullptr || !interest->used || interest->dormant)
+        return false;
+    event.events = interest->disabled ? 0U : interest->events;
+    event.data.u64 = interest->data;
+    return true;
+}
+
 void EpollSet::release() {
     {
         Hold hold(lock);
@@ -384,6 +394,21 @@ template <typename Visit> void each_set(Visit visit) {
 }
 
 }  // namespace
+
+KeptInterest::KeptInterest(int fd) : fd_(fd) {
+    each_set([&](EpollSet& set) {
+        if (count_ < kMost && set.interest_of(fd, entries_[count_].event))
+            entries_[count_++].set = &set;
+    });
+}
+
+void KeptInterest::put_back() const {
+    for (int i = 0; i < count_; ++i) {
+        EpollSet& set = *entries_[i].set;
+        epoll_event event = entries_[i].event;
+        set.control(set.descriptor, EPOLL_CTL_ADD, fd_, &event);
+    }
+}
 
 void settle_telling_sets() {
     each_set([](EpollSet& set) { set.settle_if_told(); });

@@ -84,6 +84,8 @@ public:
     void settle_if_told();
     void forked();
     void release();
+    /// What `fd` was added with; false when it was not. Of a one-shot that fired nothing is asked for.
+    bool interest_of(int fd, epoll_event& event);
     /// `fd`, a descriptor of the set, is about to be closed: threads that wait in it go on with another one.
     void closing(int fd);
     void forget_kept();
@@ -216,6 +218,23 @@ private:
     std::atomic<uint32_t> inside_{0};  ///< threads in a wait
     std::atomic<int> kept_{-1};        ///< a hidden duplicate that they use, once their descriptor was closed
     SpinHistory history_;
+};
+
+/// What sets ask of a descriptor in whose place another socket is put, which takes its old one out of them.
+class KeptInterest {
+public:
+    explicit KeptInterest(int fd);
+    /// Of what has the number now.
+    void put_back() const;
+
+private:
+    static constexpr int kMost = 16;
+    int fd_;
+    int count_ = 0;
+    struct {
+        EpollSet* set;
+        epoll_event event;
+    } entries_[kMost];
 };
 
 void settle_telling_sets();

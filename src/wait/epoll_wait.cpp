@@ -342,7 +342,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             Stream& stream = stream_at(interests_.find(hot_[i])->slot);
             if (stream.segment) {
                 offer_pages_back(stream);
-                if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
+                if (left > kLookAgain && is_looked_at_again(stream)) [[unlikely]]
                     left = kLookAgain;
                 stream.shared->counters.sleeps.fetch_add(1, std::memory_order_relaxed);
             }

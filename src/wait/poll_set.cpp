@@ -156,9 +156,9 @@ public:
     bool any_ordinary() const { return ordinary_; }
     bool any_ours() const { return ours_; }
     bool changed() const { return changed_; }
-    bool any_has_to_return() const {
+    bool any_is_looked_at_again() const {
         for (nfds_t i = 0; i < count_; ++i)
-            if (watched_[i].kind == Kind::kFused && has_to_return(*watched_[i].stream))
+            if (watched_[i].kind == Kind::kFused && is_looked_at_again(*watched_[i].stream))
                 return true;
         return false;
     }
@@ -439,7 +439,7 @@ namespace {
         int64_t left = time_left(deadline);
         if (!good && left > 200'000)
             left = 200'000;  // no descriptor to sleep on: short naps
-        if (left > kLookAgain && round.any_has_to_return()) [[unlikely]]
+        if (left > kLookAgain && round.any_is_looked_at_again()) [[unlikely]]
             left = kLookAgain;
         if (round.evaluate(false) != 0 || left == 0) {
             round.disarm(token);

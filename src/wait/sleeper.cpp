@@ -131,9 +131,8 @@ bool is_ready(Stream& stream, int fd, Want want, uint64_t more_than) {
         if (stream.in_in_ring() && stream.state() != State::kKernel) {
             const uint64_t there = stream.reader().available();
             stream.reader().expect_read();  // in a spin the bytes come while the head does
-            // A peer that left the ring goes on over the kernel, where the rest of so many may lie.
-            if (there >= low_water(stream) ||
-                (there != 0 && stream.link_down.load(std::memory_order_relaxed)))
+            const uint64_t mark = low_water(stream);
+            if (there >= mark || (waits_on_both_lanes(stream) && bytes_waiting(stream, fd) >= mark))
                 return true;
             const uint32_t kernel = kernel_readiness(stream, fd, Freshness::kCached);
             return (kernel & (POLLIN | POLLRDHUP | POLLHUP | POLLERR)) != 0;

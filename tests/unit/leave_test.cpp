@@ -117,6 +117,9 @@ TEST(Leave, WhatIsKeptAtOnceIsReadToItsEnd) {
     EXPECT_FALSE(pair.acceptor().out_in_ring()) << "what we send is where it is seen";
     // The answer is unread yet: who waits for room waits for the kernel's.
     EXPECT_NE(readiness(pair.acceptor(), pair.acceptor_fd(), Freshness::kRecent) & POLLOUT, 0U);
+    // And so does the other end, which has nothing to take back, whatever lies in the ring.
+    pair.connector().link_down.store(true);
+    EXPECT_NE(readiness(pair.connector(), pair.connector_fd(), Freshness::kRecent) & POLLOUT, 0U);
     EXPECT_EQ(receive_all(pair.acceptor_fd(), bytes.size()), bytes);
     EXPECT_EQ(receive_all(pair.connector_fd(), 6), "answer");
     EXPECT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kFilter, Unread::kKept));

@@ -71,9 +71,11 @@ sockaddr_in elsewhere(const End& end, bool of_client) {
 
 }  // namespace
 
-CASE(epoll_tells_in_the_senders_order) {
-    // One thread says something elsewhere, and then sends on a connection: who waits for both hears of what
-    // was said elsewhere first.
+namespace {
+
+/// One thread says something elsewhere, and then sends on a connection: who waits for both hears of what was
+/// said elsewhere first.
+void tell_in_the_senders_order(Pair& p) {
     constexpr uint64_t kListener = 77;
     constexpr uint64_t kAccepted = 78;
     EpollSet set(p.script, p.b.actor(), "set");
@@ -131,6 +133,15 @@ CASE(epoll_tells_in_the_senders_order) {
     });
     then_here("ends there, and sends here", [&] { return ::shutdown(other, SHUT_WR); });
     p.b.call("takes the end", [&] { return ::close(accepted); });
+}
+
+}  // namespace
+
+CASE(epoll_tells_in_the_senders_order) { tell_in_the_senders_order(p); }
+
+CASE(epoll_tells_in_the_senders_order_after_leaving) {
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);  // both are the kernel's from here on
+    tell_in_the_senders_order(p);
 }
 
 namespace {

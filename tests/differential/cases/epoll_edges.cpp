@@ -119,7 +119,9 @@ CASE(epoll_edge_of_a_low_water_mark) {
     }
 }
 
-CASE(epoll_edge_writable_again) {
+namespace {
+
+void wait_for_the_edge_of_room(Pair& p) {
     EpollSet set(p.script, p.a.actor(), "set");
     set.add(p.a, EPOLLOUT | EPOLLET);
     set.wait();
@@ -138,6 +140,15 @@ CASE(epoll_edge_writable_again) {
     });
     set.wait(5000);
     p.a.poll(POLLOUT, 5000);
+}
+
+}  // namespace
+
+CASE(epoll_edge_writable_again) { wait_for_the_edge_of_room(p); }
+
+CASE(epoll_edge_writable_again_after_leaving) {
+    p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);  // the room is the kernel's from here on
+    wait_for_the_edge_of_room(p);
 }
 
 namespace {

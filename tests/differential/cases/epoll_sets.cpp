@@ -141,6 +141,25 @@ CASE(epoll_duplicate_of_the_set) {
     p.b.recv(1);
 }
 
+CASE(epoll_duplicate_of_the_set_after_leaving) {
+    // Time stamps are the kernel's: the entry goes back into its set, which has another number now.
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    const End copy = set.end().dup("copy");
+    set.end().close();
+    EpollSet other(p.script, p.b.actor(), "other");  // most likely under the number that was closed
+    p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    other.wait();
+    copy.call("epoll_wait on the copy", [&] {
+        epoll_event event{};
+        return ::epoll_wait(copy.fd(), &event, 1, 0);
+    });
+    copy.close();
+    p.b.recv(1);
+}
+
 CASE(epoll_set_that_is_passed) {
     // As another process does that gets it: the number that comes back is not known as that of a set.
     EpollSet set(p.script, p.b.actor(), "set");

@@ -376,13 +376,16 @@ CASE(parting_both_pass) {
     one.recv(1);
 }
 
-CASE(parting_waits_go_on) {
-    // The descriptor is in a set while it leaves the ring; level and edge.
+namespace {
+
+void wait_over_a_parting(Pair& p, bool after_the_peer) {
     EpollSet set(p.script, p.b.actor(), "set");
     set.add(p.b, EPOLLIN);
     set.wait(0);
     p.a.send("one");
     p.b.await_bytes(3);
+    if (after_the_peer)
+        p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
     set.wait(1000);
     Outcome number =
         p.b.quietly("pass", [&](Outcome& outcome) { outcome.value = passed_descriptor(p.b.fd()); });
@@ -394,6 +397,38 @@ CASE(parting_waits_go_on) {
     set.wait(1000);
     p.b.recv(100);
     p.b.quietly("close", [&](Outcome&) { ::close(static_cast<int>(number.value)); });
+}
+
+}  // namespace
+
+CASE(parting_waits_go_on) {
+    // The descriptor is in a set while it leaves the ring; level and edge.
+    wait_over_a_parting(p, false);
+}
+
+CASE(parting_waits_go_on_after_the_peers) {
+    // Nobody can send again what is unread: another socket is put in its place.
+    wait_over_a_parting(p, true);
+}
+
+CASE(parting_is_heeded_at_once) {
+    // Who hears elsewhere that a byte is there, here from FIONREAD, receives it without waiting.
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.wait(0);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    long heeded = 0;
+    for (int round = 0; round < 10; ++round) {
+        const auto receive = [&](Outcome& outcome) {
+            char byte;
+            outcome.value = ::recv(p.b.fd(), &byte, 1, MSG_DONTWAIT);
+        };
+        p.b.quietly("look", receive);
+        p.a.quietly("send", [&](Outcome&) { ::send(p.a.fd(), "x", 1, MSG_NOSIGNAL); });
+        p.b.await_bytes(1);
+        heeded += p.b.quietly("receive", receive).value;
+    }
+    p.b.call("bytes received at once", [heeded] { return heeded; });
 }
 
 namespace {

@@ -421,9 +421,9 @@ CASE(zerocopy_receive_of_what_is_left) {
     receive_by_mapping(p.b, pattern(30'000, 5));
 }
 
-CASE(zerocopy_receive_refused) {
-    p.a.send("bytes");
-    p.b.await_bytes(5);
+namespace {
+
+void be_refused(Pair& p) {
     p.b.call("of another address", [&] {
         ZerocopyReceive request{1234, 4096, 0, 0, 0};
         socklen_t size = sizeof request;
@@ -435,6 +435,22 @@ CASE(zerocopy_receive_refused) {
         return ::getsockopt(p.b.fd(), IPPROTO_TCP, kZerocopyReceive, &request, &size);
     });
     p.b.recv(10);
+}
+
+}  // namespace
+
+CASE(zerocopy_receive_refused) {
+    p.a.send("bytes");
+    p.b.await_bytes(5);
+    be_refused(p);
+}
+
+CASE(zerocopy_receive_of_what_is_left_refused) {
+    p.a.send("bytes");
+    p.a.close();
+    p.b.await_bytes(5);
+    p.b.await_end();
+    be_refused(p);
 }
 
 }  // namespace differential

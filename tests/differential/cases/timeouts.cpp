@@ -118,6 +118,47 @@ CASE_THAT(low_water, kBlocking) {
     p.b.recv(100);
 }
 
+namespace {
+
+/// Bytes lie in the ring, and the rest of so many comes over the kernel lane.
+void reach_the_mark_on_both_lanes(Pair& p, const std::function<Pending()>& start) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    p.a.send("abc");
+    p.b.await_bytes(3);
+    p.b.poll(POLLIN);
+    Pending waiting = start();
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    waiting.still_waiting();
+    p.a.send("def");
+    waiting.finish();
+    p.b.poll(POLLIN);
+    p.b.recv(100, MSG_DONTWAIT);
+    p.b.poll(POLLIN);
+}
+
+}  // namespace
+
+CASE(low_water_on_both_lanes_under_a_poll) {
+    reach_the_mark_on_both_lanes(p, [&] { return start_wait_for(Selector::kPoll, {{p.b, POLLIN}}); });
+}
+
+CASE(low_water_on_both_lanes_under_a_set) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN | EPOLLET);
+    reach_the_mark_on_both_lanes(p, [&] { return set.start_wait(); });
+}
+
+CASE_THAT(low_water_on_both_lanes_under_a_receive, kBlocking) {
+    p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
+    Pending waiting = p.b.start_recv(100);
+    p.a.send("abc");
+    waiting.still_waiting();
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    waiting.still_waiting();
+    p.a.send("def");
+    waiting.finish();
+}
+
 CASE(low_water_nonblocking) {
     p.b.set(SOL_SOCKET, SO_RCVLOWAT, 5);
     p.a.send("abc");
