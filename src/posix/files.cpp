@@ -50,7 +50,7 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
     if (judged < 0)
         return judged;
     size = smaller(size, kMostBytes);
-    const Caller call(stream, out);  // for all steps
+    const Caller call(stream, out, Caller::kSeveralSteps);  // for all steps
     unsigned char chunk[kChunk];
     size_t done = 0;
     while (done < size) {
@@ -120,7 +120,7 @@ ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags)
     // The stream waits as its O_NONBLOCK says, the pipe as this flag and its own say. And the pipe comes
     // first: where it is full, nobody looks whether there are bytes, or the end.
     const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0 && (sys::fcntl(out, F_GETFL) & O_NONBLOCK) == 0;
-    const Caller call(stream, in);  // for all steps
+    const Caller call(stream, in, Caller::kSeveralSteps);  // for all steps
     for (;;) {
         if (const long room = room_in_pipe(out, pipe_waits); room < 0)
             return room == -EPIPE ? real::write(out, "", 1) : returned<ssize_t>(room);
@@ -155,7 +155,7 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     const uint32_t pipe = ready_now(in, POLLIN);
     if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
-    const Caller call(stream, out);  // for all steps
+    const Caller call(stream, out, Caller::kSeveralSteps);  // for all steps
     size_t room = kChunk;
     while ((pipe & POLLIN) != 0) {
         const long judged = send_some(stream, call.fd(), Buffers(nullptr, 0), 0, 0);

@@ -558,7 +558,7 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
         (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
         return returned<int>(-EINVAL);
     // All of it is one call on one file, whatever another thread does to the number.
-    const Caller call(*stream, fd);
+    const Caller call(*stream, fd, Caller::kSeveralSteps);
     if ((flags & MSG_ERRQUEUE) == 0)
         if (const long error = error_first(*stream, fd); error != 0)
             return returned<int>(error);
@@ -603,7 +603,7 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     }
     if (is_foreign(flags)) [[unlikely]]
         return returned<int>(-EINVAL);
-    const Caller call(*stream, fd);  // as in recvmmsg
+    const Caller call(*stream, fd, Caller::kSeveralSteps);  // as in recvmmsg
     unsigned done = 0;
     for (; done < count && done < IOV_MAX; ++done) {
         const ssize_t result = readable(&messages[done], sizeof messages[done])

@@ -170,7 +170,8 @@ void await_reaching(Stream& stream) {
 void keep(Stream& stream, int fd, TableEntry entry) {
     if (table_hooks.end_jumped_calls != nullptr)
         table_hooks.end_jumped_calls();
-    if (stream.callers.load(std::memory_order_seq_cst) == 0 ||
+    const int below = table_hooks.calls_below != nullptr ? table_hooks.calls_below(stream) : 0;
+    if (stream.callers.load(std::memory_order_seq_cst) <= below ||
         stream.kept.load(std::memory_order_relaxed) >= 0)
         return;
     const int kept = hide_copy(fd);
@@ -180,7 +181,7 @@ void keep(Stream& stream, int fd, TableEntry entry) {
     set_entry(kept, entry);
     // seq_cst: Dekker with the end of a call, which counts itself out and then looks for the duplicate.
     stream.kept.store(kept, std::memory_order_seq_cst);
-    if (stream.callers.load(std::memory_order_seq_cst) == 0)
+    if (stream.callers.load(std::memory_order_seq_cst) <= below)
         let_go_of_kept(stream);
     else
         await_reaching(stream);

@@ -42,6 +42,13 @@ long after_handler(const Stream& stream, int fd, int flags) {
     return does_not_block(stream, flags) ? -EAGAIN : 0;
 }
 
+/// A wait that a handler's close ended is over because of that handler, whatever it found.
+WaitResult as_ended(WaitResult ended, const Caller& call, const HandlersSince& handlers) {
+    if (!call.gone()) [[likely]]
+        return ended;
+    return handlers.interrupting() ? WaitResult::kInterrupted : WaitResult::kRestarted;
+}
+
 /// How many bytes a receive waits for before it returns.
 size_t target_of(const Stream& stream, size_t size, int flags) {
     if ((flags & MSG_WAITALL) != 0)
@@ -74,7 +81,7 @@ long send_again(Stream& stream, const Caller& call, const Buffers& from, size_t 
 long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline, const HandlersSince& handlers) {
     constexpr uint32_t kAnything = POLLIN | POLLRDHUP | POLLHUP | POLLERR;
     while (wait_for(stream, call.fd(), Want::kReceive, deadline, handlers) == WaitResult::kReady &&
-           (readiness(stream, call.fd(), Freshness::kRecent) & kAnything) == 0) {
+           !call.gone() && (readiness(stream, call.fd(), Freshness::kRecent) & kAnything) == 0) {
     }
     return 0;
 }
@@ -124,9 +131,11 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
         // SO_RCVLOWAT as it is now says when the kernel wakes who waits, whatever it was when the call began;
         // but however the wait ends, what is there is taken.
         const bool marked = stream.shared->low_water.load(std::memory_order_relaxed) > 1;
-        while (marked && ended == WaitResult::kReady && !is_ready(stream, call.fd(), Want::kReceive, seen))
+        while (marked && ended == WaitResult::kReady && !call.gone() &&
+               !is_ready(stream, call.fd(), Want::kReceive, seen))
             ended = wait_for(stream, call.fd(), Want::kReceive, deadline, handlers, seen);
-        if (ended != WaitResult::kReady && marked && !peek) {
+        ended = as_ended(ended, call, handlers);
+        if (ended != WaitResult::kReady && marked && !peek && !call.gone()) {
             result = receive_again(stream, call, target, size - static_cast<size_t>(total), flags);
             if (result >= 0)
                 return total + result;
@@ -183,7 +192,8 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
         } else {
             if (deadline < 0)
                 deadline = deadline_after(timeout);
-            const WaitResult ended = wait_for(stream, call->fd(), Want::kSend, deadline, handlers);
+            const WaitResult ended =
+                as_ended(wait_for(stream, call->fd(), Want::kSend, deadline, handlers), *call, handlers);
             switch (ended) {
             case WaitResult::kReady:
                 break;
@@ -236,7 +246,8 @@ long await_room(Stream& stream, int fd) {
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = deadline_after(timeout);
     for (;;) {
-        const WaitResult ended = wait_for(stream, call.fd(), Want::kSend, deadline, handlers);
+        const WaitResult ended =
+            as_ended(wait_for(stream, call.fd(), Want::kSend, deadline, handlers), call, handlers);
         switch (ended) {
         case WaitResult::kReady:
             return 0;

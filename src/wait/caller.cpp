@@ -17,6 +17,7 @@ struct Call {
     std::atomic<const void*> frame;  ///< nullptr: a free place
     Stream* stream;
     bool reaching;  ///< see Reach
+    bool of_steps;  ///< see Caller::Of
 };
 /// In a place that is being filled in; above every frame, so that it is not taken for one that was left.
 const void* const kTaken = reinterpret_cast<const void*>(~uintptr_t{0});
@@ -141,7 +142,7 @@ bool begin_call(Stream& stream, const void* frame) {
     stream.callers.fetch_add(1, std::memory_order_seq_cst);
     stream.waiters.fetch_add(1, std::memory_order_seq_cst);
     call->stream = &stream;
-    call->reaching = false;
+    call->reaching = call->of_steps = false;
     call->frame.store(frame, std::memory_order_release);  // for handlers: behind the rest
     return true;
 }
@@ -151,12 +152,28 @@ void end_call(Stream& stream, const void* frame) {
         end(*call, frame);
 }
 
-Caller::Caller(Stream& stream, int fd) : stream_(stream), fd_(fd) {
+Caller::Caller(Stream& stream, int fd, Of steps) : stream_(stream), fd_(fd) {
     end_jumped_calls(this);
     listed_ = begin_call(stream, this);
+    if (steps == kSeveralSteps)
+        if (Call* const listed = find_call(stream, this))
+            listed->of_steps = true;
     if (!listed_)
         stream.waiters.fetch_add(1, std::memory_order_seq_cst);  // Dekker with release_mapping
     alive_ = find_stream(fd) == &stream && !stream.dying.load(std::memory_order_seq_cst) && stream.segment;
+}
+
+bool Caller::gone() const {
+    return find_stream(fd_) != &stream_ && stream_.kept.load(std::memory_order_acquire) < 0;
+}
+
+int calls_below(const Stream& stream) {
+    int count = 0;
+    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
+        if (calls[i].frame.load(std::memory_order_relaxed) != nullptr && !calls[i].of_steps &&
+            calls[i].stream == &stream)
+            ++count;
+    return count;
 }
 
 Reach::Reach(const Caller& call) : call_(call) {

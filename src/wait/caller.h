@@ -2,6 +2,9 @@
 // descriptor by another thread does not end the connection, as in the kernel, where the call holds the open
 // file: a hidden duplicate takes the descriptor's place until the last call is over.
 //
+// A call of the very thread that closes lies underneath a handler. In the kernel the signal has ended it, and let
+// go of the file, before the handler began: it keeps nothing, and says afterwards what one that begins anew would.
+//
 // Calls do not always return: a signal handler may jump away from one, a thread may be cancelled in it. So
 // each thread keeps a list of its own; what lies there from frames that are gone is ended in their place.
 #pragma once
@@ -20,7 +23,9 @@ inline int reached_by(const Stream& stream, int fd) {
 
 class Caller {
 public:
-    Caller(Stream& stream, int fd);
+    enum Of { kOneStep, kSeveralSteps };
+    /// Of several steps each goes by the descriptor: for them it is kept also from a handler's close.
+    Caller(Stream& stream, int fd, Of steps = kOneStep);
     ~Caller();
     Caller(const Caller&) = delete;
     Caller& operator=(const Caller&) = delete;
@@ -28,6 +33,8 @@ public:
     /// False when the stream was closed before this call could hold it.
     bool alive() const { return alive_; }
     int fd() const { return reached_by(stream_, fd_); }
+    /// True when a handler on top of this call has closed the descriptor, and nothing keeps it.
+    bool gone() const;
 
 private:
     friend class Reach;
@@ -54,6 +61,8 @@ private:
 };
 /// Whether this thread is in one, below a handler.
 bool reaches(const Stream& stream);
+/// How many calls on the stream this thread is in that do not need its descriptor any more: see above.
+int calls_below(const Stream& stream);
 
 /// The same for waits that have no Caller: `frame` is an object in the waiting function's frame. @return
 /// false when no more calls can be listed.
