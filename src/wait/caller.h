@@ -2,8 +2,9 @@
 // descriptor by another thread does not end the connection, as in the kernel, where the call holds the open
 // file: a hidden duplicate takes the descriptor's place until the last call is over.
 //
-// A call of the very thread that closes lies underneath a handler. In the kernel the signal has ended it, and let
-// go of the file, before the handler began: it keeps nothing, and says afterwards what one that begins anew would.
+// A call of the very thread that closes lies underneath a handler. In the kernel the signal has ended it, and
+// let go of the file, before the handler began: it keeps nothing, and says afterwards what one that begins
+// anew would.
 //
 // Calls do not always return: a signal handler may jump away from one, a thread may be cancelled in it. So
 // each thread keeps a list of its own; what lies there from frames that are gone is ended in their place.

@@ -429,6 +429,45 @@ CASE_THAT(closed_by_a_restarting_handler_of_two_kinds, kBlocking) {
     p.a.recv(10);
 }
 
+namespace {
+
+long poll_for_bytes(int fd) {
+    pollfd one{fd, POLLIN, 0};
+    return ::poll(&one, 1, 10'000);
+}
+
+std::atomic<int> watched_peer;
+std::atomic<int> seen_of_peer;
+
+void close_it_and_wait_for_the_peer(int) {
+    ::close(changed.load());
+    pollfd one{watched_peer.load(), POLLIN | POLLRDHUP, 0};
+    ::poll(&one, 1, 5000);
+    seen_of_peer.store(one.revents);
+    changes_made.fetch_add(1);
+}
+
+void closed_under(Pair& p, const std::string& what, long (*call)(int fd)) {
+    watched_peer.store(p.a.fd());
+    seen_of_peer.store(0);
+    install_change(p.b, close_it_and_wait_for_the_peer);
+    call_under_change(p.b, what, call);
+    p.b.call("seen of the peer in the handler", [] { return long{seen_of_peer.load()}; });
+}
+
+}  // namespace
+
+// The signal has ended the call before the handler begins: nothing is left that would hold the connection.
+CASE_THAT(closed_by_a_handler_that_waits_for_the_peer, kBlocking | kOneProcess) {
+    closed_under(p, "recv", receive_some);
+}
+CASE_THAT(closed_by_a_handler_that_waits_for_the_peer_under_recvmsg, kBlocking | kOneProcess) {
+    closed_under(p, "recvmsg", receive_message);
+}
+CASE_THAT(closed_by_a_handler_that_waits_for_the_peer_under_poll, kBlocking | kOneProcess) {
+    closed_under(p, "poll", poll_for_bytes);
+}
+
 // A call that has taken something tells of it when a handler has run, whatever that asked for.
 CASE_THAT(part_of_all_and_a_restarting_handler_of_two_kinds, kBlocking) {
     install(p.b, SIGUSR1, 0);
