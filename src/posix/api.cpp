@@ -7,6 +7,7 @@
 #include "base/hidden.h"
 #include "policy/policy.h"
 #include "posix/posix.h"
+#include "wait/chance.h"
 #include "wait/early_sets.h"
 
 namespace loopfast {
@@ -76,6 +77,7 @@ LOOPFAST_PUBLIC int loopfast_lane(int fd) {
     const int error = errno;
     advance(*stream, fd);
     errno = error;
+    occasions_begin(*stream);
     // What the peer left behind, and all that follows, goes over the kernel lane.
     if (!stream->out_in_ring() || stream->shared->peer_left.load(std::memory_order_relaxed) != 0)
         return LOOPFAST_LANE_KERNEL;

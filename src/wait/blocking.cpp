@@ -11,6 +11,7 @@
 #include "base/hidden.h"
 #include "table/table.h"
 #include "wait/caller.h"
+#include "wait/chance.h"
 #include "wait/sleeper.h"
 
 namespace loopfast {
@@ -90,6 +91,7 @@ long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline, cons
 
 long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     cancellation_point();
+    const Occasions occasions(stream, fd);
     HandlersSince handlers;
     const bool peek = (flags & MSG_PEEK) != 0;
     Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
@@ -224,6 +226,7 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
 
 long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
     cancellation_point();
+    const Occasions occasions(stream, fd);
     HandlersSince handlers;
     const long result = send_some(stream, fd, from, size, flags);
     if (result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)) [[likely]]

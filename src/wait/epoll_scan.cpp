@@ -217,6 +217,9 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
         if (interest.told == round_)
             continue;
         uint32_t bits = ready_bits(fd, interest, stream);
+        // The kernel's set reports it, once it is there again; who asked it now would not ask again then.
+        if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
+            continue;
         const uint64_t order = (bits & EPOLLIN) != 0 ? order_on_both_lanes(stream, interest.open(fd)) : 0;
         if ((bits & EPOLLIN) != 0 && order != interest.seen_order) [[unlikely]] {
             if (again && asked)
@@ -238,7 +241,7 @@ int EpollSet::scan(epoll_event* events, int capacity, bool again, bool asked) {
             }
         }
         if (some_left_ && stream.state() == State::kKernel) [[unlikely]]
-            continue;  // the kernel's set reports it, once it is there again
+            continue;  // a relative has taken it off the ring meanwhile
         // Of a few streams also where nothing is there yet: the bytes then come while the head does.
         if (count <= kAhead || (bits & EPOLLIN) != 0)
             stream.reader().expect_read();

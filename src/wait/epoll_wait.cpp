@@ -9,6 +9,7 @@
 #include "base/ticks.h"
 #include "stream/sleep.h"
 #include "table/table.h"
+#include "wait/chance.h"
 #include "wait/epoll_events.h"
 #include "wait/epoll_set.h"
 #include "wait/sleeper.h"
@@ -173,6 +174,7 @@ int EpollSet::wait(int set_fd, epoll_event* events, int capacity, int64_t timeou
                    bool may_spin) {
     if (capacity <= 0)
         return -EINVAL;
+    occasion_for_all();
     if (telling_sets.load(std::memory_order_relaxed) != 0) [[unlikely]]
         settle_telling_sets();
     // seq_cst: Dekker with closing(). Who comes too late finds the descriptor closed.
@@ -349,6 +351,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
         }
         sleepers_.fetch_add(1, std::memory_order_relaxed);
         lock.unlock();
+        occasion_for_all();
         epoll_event hidden[kHiddenEvents];
         const int64_t start = now_ns();
         const int count = sleep_in_epoll(hidden_, hidden, kHiddenEvents, left, mask, handlers);

@@ -11,6 +11,7 @@
 #include "stream/sleep.h"
 #include "table/table.h"
 #include "wait/caller.h"
+#include "wait/chance.h"
 #include "wait/epoll_set.h"
 #include "wait/sleeper.h"
 #include "wait/spin.h"
@@ -446,6 +447,7 @@ namespace {
             look = true;
             continue;
         }
+        occasion_for_all();
         timespec storage;
         const int64_t start = now_ns();
         const auto result = static_cast<int>(sleep_in_call(
@@ -466,6 +468,7 @@ namespace {
 }  // namespace
 
 int poll_streams(pollfd* fds, nfds_t count, int64_t timeout, const sigset_t* mask) {
+    occasion_for_all();
     bool slept_on_sets = false;
     const int result = with_scratch(count, [&](const Scratch& scratch) {
         return poll_rounds(fds, count, timeout, mask, scratch, slept_on_sets);

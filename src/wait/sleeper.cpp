@@ -13,6 +13,7 @@
 #include "stream/sleep.h"
 #include "table/arena.h"
 #include "wait/caller.h"
+#include "wait/chance.h"
 #include "wait/spin.h"
 
 namespace loopfast {
@@ -283,7 +284,8 @@ WaitResult wait_for(Stream& stream, int fd, Want want, int64_t deadline, const H
         disarm_word(word, token);
         return WaitResult::kTimeout;
     }
-    if (left > kLookAgain && has_to_return(stream)) [[unlikely]]
+    occasion(stream, reached_by(stream, fd));
+    if (left > kLookAgain && is_looked_at_again(stream)) [[unlikely]]
         left = kLookAgain;
     if (want == Want::kReceive)
         offer_pages_back(stream);

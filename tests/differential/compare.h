@@ -13,6 +13,7 @@ struct Comparison {
     std::vector<std::string> lanes;
     std::string program;  ///< this program, to be executed again for each lane
     std::string library;
+    std::string leaving_library;  ///< the same, for lanes left:...
     bool whole_traces = false;
     bool all = false;  ///< also what is known to hang
 };

@@ -25,10 +25,14 @@ constexpr const char* kHelp = R"(usage: differential [OPTIONS]
 Runs cases over kernel TCP and over loopfast, and compares what they saw.
 
   --library FILE      libloopfast.so
+  --leaving FILE      the library in which streams leave the ring, for lane left:...
   --case PATTERN      which cases: names with *, separated by commas; NAME@NUMBER for one seed (default: all)
   --lanes LANES       ring    both ends opt in; the case begins on the ring (asserted)
                       early   both ends opt in; the case begins with the connection's first byte
                       run:N   LOOPFAST=on with a threshold of N bytes
+                      left:HOW:N[:END]  as ring; at its N-th occasion END (connector, acceptor, both) leaves,
+                              what is unread left to the peer, waited for or kept (HOW: peer, waited, kept);
+                              for N also sSEED: by chance
                       separated by commas (default: ring,early,run:9)
   --processes HOW     one, before (fork, then connect), after (connect, then fork), users (two of them)
   --family FAMILY     v4, v6, mapped
@@ -93,6 +97,7 @@ Value one_of(const char* option, const std::string& text,
 Arguments parse(int count, char** values) {
     enum {
         kLibrary = 256,
+        kLeaving,
         kCase,
         kLanes,
         kProcesses,
@@ -113,6 +118,7 @@ Arguments parse(int count, char** values) {
         kWorker
     };
     static const option kOptions[] = {{"library", 1, nullptr, kLibrary},
+                                      {"leaving", 1, nullptr, kLeaving},
                                       {"case", 1, nullptr, kCase},
                                       {"lanes", 1, nullptr, kLanes},
                                       {"processes", 1, nullptr, kProcesses},
@@ -137,6 +143,7 @@ Arguments parse(int count, char** values) {
     Setup& setup = comparison.setup;
     comparison.program = values[0];
     comparison.library = LOOPFAST_LIBRARY;
+    comparison.leaving_library = LOOPFAST_LEAVING_LIBRARY;
     comparison.lanes = {"ring", "early", "run:9"};
     int option;
     while ((option = getopt_long(count, values, "", kOptions, nullptr)) != -1) {
@@ -144,6 +151,9 @@ Arguments parse(int count, char** values) {
         switch (option) {
         case kLibrary:
             comparison.library = value;
+            break;
+        case kLeaving:
+            comparison.leaving_library = value;
             break;
         case kCase:
             arguments.cases = value;
@@ -251,7 +261,7 @@ int main_program(int count, char** values) {
         return work(parse_lane(arguments.worker), arguments.comparison.setup, split(arguments.cases), 1);
     for (const auto& lane : arguments.comparison.lanes)
         if (parse_lane(lane).name.empty())
-            refuse("there is no lane '" + lane + "'; expected ring, early or run:N");
+            refuse("there is no lane '" + lane + "'; expected ring, early, run:N or left:HOW:N");
     if (arguments.comparison.setup.processes == Processes::kUsers && geteuid() != 0) {
         puts("skipped: another user can be had only by root");
         return 77;

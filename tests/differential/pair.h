@@ -24,10 +24,12 @@ struct Setup {
 
 /// What the library is to do; in the kernel lanes it is not even loaded.
 struct Lane {
-    std::string name;      ///< kernel-warm, kernel, ring, early, run:THRESHOLD
+    std::string name;      ///< kernel-warm, kernel, ring, early, run:THRESHOLD, left:...
     bool opts_in = false;  ///< by ioctl, on the listener and before connect
     bool warm = false;     ///< small messages go back and forth before the case begins
     bool fused = false;    ///< and after them both ends must be on the ring
+    /// When they leave it, as environment of the library that does so (src/wait/chance.h).
+    std::vector<std::pair<std::string, std::string>> leaves = {};
 };
 
 struct Pair {

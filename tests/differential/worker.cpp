@@ -81,6 +81,34 @@ const Case* find_case(const std::string& name) {
     return nullptr;
 }
 
+namespace {
+
+/// left:HOW:WHEN[:END], for the library in which streams leave: its environment, or nothing.
+std::vector<std::pair<std::string, std::string>> plan_of(const std::string& name) {
+    std::vector<std::string> parts;
+    for (size_t at = 0; at <= name.size();) {
+        const size_t end = std::min(name.find(':', at), name.size());
+        parts.push_back(name.substr(at, end - at));
+        at = end + 1;
+    }
+    const auto is_one_of = [](const std::string& text, std::initializer_list<const char*> values) {
+        return std::any_of(values.begin(), values.end(), [&](const char* value) { return text == value; });
+    };
+    if (parts.size() < 3 || parts.size() > 4 || parts[0] != "left" ||
+        !is_one_of(parts[1], {"peer", "waited", "kept"}))
+        return {};
+    const bool random = parts[2][0] == 's';
+    const std::string number = parts[2].substr(random ? 1 : 0);
+    if (number.empty() || number.find_first_not_of("0123456789") != std::string::npos ||
+        (parts.size() == 4 && !is_one_of(parts[3], {"connector", "acceptor", "both"})))
+        return {};
+    return {{"LOOPFAST_LEAVE_HOW", parts[1]},
+            {random ? "LOOPFAST_LEAVE_SEED" : "LOOPFAST_LEAVE_AT", number},
+            {"LOOPFAST_LEAVE_END", parts.size() == 4 ? parts[3] : "both"}};
+}
+
+}  // namespace
+
 Lane parse_lane(const std::string& name) {
     if (name == "kernel")
         return {name, false, false, false};
@@ -93,6 +121,8 @@ Lane parse_lane(const std::string& name) {
     if (name.rfind("run:", 0) == 0 && name.size() > 4 &&
         name.find_first_not_of("0123456789", 4) == std::string::npos)
         return {name, false, false, false};
+    if (auto plan = plan_of(name); !plan.empty())
+        return {name, true, true, true, plan};
     return {};
 }
 

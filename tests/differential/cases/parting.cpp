@@ -411,6 +411,24 @@ CASE(parting_waits_go_on_after_the_peers) {
     wait_over_a_parting(p, true);
 }
 
+CASE(parting_while_taken_out_of_a_set) {
+    EpollSet set(p.script, p.b.actor(), "set");
+    set.add(p.b, EPOLLIN);
+    set.wait();
+    set.remove(p.b);
+    p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    p.a.send("x");
+    p.b.await_bytes(1);
+    p.b.recv(1);
+    p.b.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    set.add(p.b, EPOLLIN | EPOLLOUT);
+    p.a.send("y");
+    p.b.await_bytes(1);
+    set.wait();
+    p.b.recv(1);
+    set.wait();
+}
+
 CASE(parting_is_heeded_at_once) {
     // Who hears elsewhere that a byte is there, here from FIONREAD, receives it without waiting.
     EpollSet set(p.script, p.b.actor(), "set");
