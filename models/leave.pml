@@ -410,12 +410,12 @@ proctype leaver(byte me) LIVES {
 #else
     ending[1 - me] = CONSUMER_LEFT;
 #endif
+    atomic { left[me] = true; send_lock[me] = false; receive_lock[me] = false }
 #ifdef BREAK_ONLY_CLOSED
     atomic { link_up = false; sender_edge[1 - me] = true; receiver_edge[1 - me] = true }
 #else
     atomic { link_goes_down() }
 #endif
-    atomic { left[me] = true; send_lock[me] = false; receive_lock[me] = false }
 #ifndef BREAK_NO_TOKEN
     /* After the link: who takes it must find that nobody hears. */
     consumer_word[1 - me] = ALWAYS;

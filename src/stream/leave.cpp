@@ -321,10 +321,6 @@ bool leave_locked(Stream& stream, int fd, Reason reason, Unread unread) {
         peer_first = peer_left || !first_to_turn_away(stream.out(), kProducerDone);
     if (peer_first && !take_back(stream, fd))
         return false;
-    // Whatever becomes of the rest, what we send from now on goes behind the ring. Said first: a relative
-    // that goes on where we are killed must not take back what the peer reads.
-    if (stream.out_in_ring() && !peer_first)
-        shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
     // Before our name is there: the peer moves our tail from then on.
     const uint64_t tail = stream.in().consumer.tail.load(std::memory_order_relaxed).harmless();
     int in_kernel = 0;
@@ -335,15 +331,14 @@ bool leave_locked(Stream& stream, int fd, Reason reason, Unread unread) {
     if (stream.reader().available() != 0 &&
         (!ours || ended_without_a_word(stream, fd) ||
          (unread != Unread::kToThePeer && keeps_unread(stream, fd, unread, tail, in_kernel)))) {
-        // The peer turned away first, or died, or stands still, and what it left here only we can read. It
-        // may be on its way out too, and waits for us to come to an end.
+        // The peer turned away first, or died, or stands still, and what it left here only we can read. What
+        // we send from now on goes behind the ring all the same: it may be on its way out too, and waits for
+        // us to come to an end.
+        if (stream.out_in_ring() && !peer_first)
+            shared.out_lane.store(Lane::kKernelAgain, std::memory_order_release);
         shared.carried_in.store(0, std::memory_order_relaxed);
         return false;
     }
-    // Shut down and not closed: relatives hold it as well, and whoever of us sleeps on it must come out and
-    // look at the state, under the locks. It is closed with the stream. Before the state is changed: where we
-    // are killed in between relatives go on as if the peer had left, and not where it does not hear them.
-    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
     refuse(stream, reason);
     return true;
 }
@@ -367,7 +362,10 @@ bool leave(Stream& stream, int fd, Reason reason, Unread unread) {
         return false;
     if (set_hooks.unclaim != nullptr && stream.set_entries.load(std::memory_order_relaxed) != 0)
         set_hooks.unclaim(stream);
-    // After the link: the next publication is to find a sleeper that no bell reaches, see send_some.
+    // Shut down and not closed: relatives hold it as well, and whoever of us sleeps on it must come out and
+    // look at the state. It is closed with the stream.
+    sys::shutdown(stream.link.load(std::memory_order_relaxed), SHUT_RDWR);
+    // After that: the next publication is to find a sleeper that no bell reaches, see send_some.
     stream.in().sleep.consumer.exchange(kAlwaysRing, std::memory_order_seq_cst);
     LOOPFAST_LOG("slot %u left the ring: %s", stream.slot, reason_name(static_cast<int>(reason)));
     return true;

@@ -1,8 +1,5 @@
 // What the other end may do between two steps of an end that leaves the ring.
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include <thread>
 
@@ -44,28 +41,6 @@ TEST(FaultyLeave, APeerThatShutsDownBetweenTheLookAndTheLeavingSendsTheRest) {
     char text[100];
     EXPECT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text), 10);
     EXPECT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text), 0);
-}
-
-TEST(FaultyLeave, ARelativeThatIsKilledInTheMiddleLeavesTheOthersWhereTheyAreHeard) {
-    StreamPair pair;
-    ASSERT_TRUE(pair.settle());
-    before_fork();
-    const pid_t child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        after_fork_in_child();
-        inject_action(SYS_shutdown, [] { ::kill(getpid(), SIGKILL); });
-        _exit(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy) ? 1 : 2);
-    }
-    after_fork_in_parent();
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << status;
-    char text[100];
-    ASSERT_EQ(door_send(pair.acceptor_fd(), "still", 5), 5);
-    EXPECT_EQ(door_receive(pair.connector_fd(), text, sizeof text, MSG_DONTWAIT), 5);
-    ASSERT_EQ(door_send(pair.connector_fd(), "there", 5), 5);
-    EXPECT_EQ(door_receive(pair.acceptor_fd(), text, sizeof text, MSG_DONTWAIT), 5);
 }
 
 // Bytes go back to the kernel as soon as it can take them. What kept it may be want of memory, of whose end
