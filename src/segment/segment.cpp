@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
+#include <atomic>
 #include <new>
 
 #include "base/file_size.h"
@@ -34,18 +35,65 @@ bool valid_capacity(uint64_t capacity) {
     return capacity >= kDefaultCapacity && capacity <= kLargestCapacity && (capacity & (capacity - 1)) == 0;
 }
 
+/// Mappings of segments, those kept for the next connection included. Relaxed: nothing else hangs on it.
+std::atomic<uint32_t> mappings{0};
+/// So few are no matter for any limit.
+constexpr uint32_t kSurelyAllowed = 1024;
+
+/// A process has so many mappings (vm.max_map_count), and fails in its own allocations and threads when there
+/// are no more: at most a quarter of them is ours.
+uint32_t most_mappings() {
+    uint32_t most = most_segments.load(std::memory_order_relaxed);
+    if (most != 0)
+        return most;
+    most = 65530;  // what Linux begins with
+    const int fd = static_cast<int>(
+        sys::call(SYS_openat, AT_FDCWD, sys::word("/proc/sys/vm/max_map_count"), O_RDONLY | O_CLOEXEC));
+    if (fd >= 0) {
+        char text[24];
+        const long size = sys::read(fd, text, sizeof text);
+        uint64_t number = 0;
+        for (long i = 0; i < size && text[i] >= '0' && text[i] <= '9'; ++i)
+            number = number * 10 + static_cast<uint64_t>(text[i] - '0');
+        if (number > 4 && number < UINT32_MAX)
+            most = static_cast<uint32_t>(number);
+        sys::close(fd);
+    }
+    most_segments.store(most / 4, std::memory_order_relaxed);
+    return most / 4;
+}
+
+bool one_mapping_more() {
+    const uint32_t before = mappings.fetch_add(1, std::memory_order_relaxed);
+    if (before < kSurelyAllowed && most_segments.load(std::memory_order_relaxed) == 0) [[likely]]
+        return true;
+    if (before < most_mappings())
+        return true;
+    mappings.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+}
+
+void unmap(Segment* segment, uint64_t capacity) {
+    sys::munmap(segment, segment_size(capacity));
+    mappings.fetch_sub(1, std::memory_order_relaxed);
+}
+
 bool suits(const MappedSegment& retired, uint64_t capacity) {
     return retired.segment != nullptr && !retired.in_use && retired.capacity == capacity;
 }
 
 MappedSegment map(int fd, uint64_t capacity, MappedSegment& retired) {
     const bool again = suits(retired, capacity);
+    if (!again && !one_mapping_more())
+        return {};
     const size_t size = segment_size(capacity);
     void* const memory = map_sparse(again ? retired.segment : nullptr, size, MAP_SHARED, fd);
     if (memory != nullptr)
         return {static_cast<Segment*>(memory), capacity, true};
     if (again)
         retired = {};  // what is there now is not known: never touched again
+    else
+        mappings.fetch_sub(1, std::memory_order_relaxed);
     return {};
 }
 
@@ -119,7 +167,7 @@ MappedSegment map_segment(int fd) {
 
 void unmap_segment(MappedSegment& mapped) {
     if (mapped)
-        sys::munmap(mapped.segment, segment_size(mapped.capacity));
+        unmap(mapped.segment, mapped.capacity);
     mapped = {};
 }
 
@@ -146,7 +194,7 @@ void drop_segment(MappedSegment& mapped, MappedSegment& retired) {
 void give_addresses_back(const MappedSegment& retired, const MappedSegment& fresh) {
     if (retired.segment == nullptr || retired.in_use || retired.segment == fresh.segment)
         return;
-    sys::munmap(retired.segment, segment_size(retired.capacity));
+    unmap(retired.segment, retired.capacity);
 }
 
 }  // namespace loopfast

@@ -32,11 +32,15 @@ struct MappedSegment {
     }
 };
 
+/// How many segments a process maps at most, the addresses that it keeps for later included: a quarter of
+/// what the kernel allows it to map. 0: not asked yet.
+inline std::atomic<uint32_t> most_segments{0};
+
 /// Creates and maps a segment with `capacity` bytes (a power of two) per direction. Its descriptor is
 /// stored in `fd`; it can neither shrink nor grow, so no mapping of it can be made to fault.
 /// `retired`: at its addresses, where they suit. (Not moved there afterwards: moving costs as much as a dozen
 /// faults, and the pages that were touched are faulted in anew.)
-/// @return a null segment when there is no memory or no descriptor left.
+/// @return a null segment when there is no memory or no descriptor left, or the process maps too many.
 MappedSegment create_segment(uint64_t capacity, int& fd, MappedSegment& retired);
 MappedSegment create_segment(uint64_t capacity, int& fd);
 

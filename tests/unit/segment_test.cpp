@@ -56,6 +56,33 @@ bool accepted(int fd) {
     return good;
 }
 
+// The kernel lets a process map only so much, and the program is to have the most of that.
+TEST(Segment, AreMappedUpToALimitOnly) {
+    const uint32_t before = most_segments.exchange(3);
+    MappedSegment made[4];
+    int fds[4];
+    for (int round = 0; round < 2; ++round) {  // what is unmapped counts no more
+        for (int i = 0; i < 4; ++i) {
+            made[i] = create_segment(kDefaultCapacity, fds[i]);
+            EXPECT_EQ(static_cast<bool>(made[i]), i < 3);
+        }
+        EXPECT_FALSE(map_segment(fds[0])) << "nor one more of a peer's";
+        // Addresses that are kept count, and are good for another one.
+        MappedSegment kept = made[0];
+        retire_segment(kept);
+        int other = -1;
+        EXPECT_FALSE(create_segment(kDefaultCapacity, other));
+        made[0] = create_segment(kDefaultCapacity, other, kept);
+        EXPECT_TRUE(made[0]);
+        for (int i = 0; i < 3; ++i) {
+            close(fds[i]);
+            unmap_segment(made[i]);
+        }
+        close(other);
+    }
+    most_segments.store(before);
+}
+
 TEST(SegmentTest, IsMadeSealedAndMapsTwice) {
     int fd = -1;
     MappedSegment ours = create_segment(kDefaultCapacity, fd);
