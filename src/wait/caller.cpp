@@ -19,7 +19,7 @@ struct Call {
     bool reaching;  ///< see Reach
     bool of_steps;  ///< see Caller::Of
 };
-/// In a place that is being filled in; above every frame, so that it is not taken for one that was left.
+/// In a place that is being filled in.
 const void* const kTaken = reinterpret_cast<const void*>(~uintptr_t{0});
 /// Calls on top of each other come from handlers: few; and a poll has one for each stream.
 constexpr int kMostCalls = 32;
@@ -65,20 +65,20 @@ void end(Call& call, const void* frame) {
         count_out(stream, reaching);
 }
 
-/// Of each call that is under way, or may be: `left` says whether it was left.
-template <typename Left> void end_those_left(Left left) {
+template <typename Visit> void each_call(Visit visit) {
     for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
         const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
-        if (frame != nullptr && frame != kTaken && left(frame))
-            end(calls[i], frame);
+        if (frame != nullptr && frame != kTaken)
+            visit(calls[i], frame);
     }
 }
 
-bool any_call() {
-    bool any = false;
-    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
-        any = any || calls[i].frame.load(std::memory_order_relaxed) != nullptr;
-    return any;
+/// `left` says of a frame whether it was left.
+template <typename Left> void end_those_left(Left left) {
+    each_call([&](Call& call, const void* frame) {
+        if (left(frame))
+            end(call, frame);
+    });
 }
 
 /// The handlers' stack, while the thread is on it; else empty.
@@ -98,16 +98,15 @@ HandlerStack handler_stack() {
 
 void end_jumped_calls(const void* here) {
     bool any = false;
-    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
-        const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
-        any = any || (frame != nullptr && frame <= here);
-    }
+    each_call([&](const Call&, const void* frame) { any = any || frame <= here; });
     if (any && handler_stack().size == 0)
         end_those_left([here](const void* frame) { return frame <= here; });
 }
 
 void end_calls_below(uintptr_t target) {
-    if (target == 0 || !any_call()) [[likely]]
+    bool any = false;
+    each_call([&](const Call&, const void*) { any = true; });
+    if (target == 0 || !any) [[likely]]
         return;
     const HandlerStack handlers = handler_stack();
     end_those_left([&](const void* place) {
@@ -122,15 +121,12 @@ void end_calls_of_thread() {
 }
 
 void count_calls_again() {
-    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i) {
-        const void* const frame = calls[i].frame.load(std::memory_order_relaxed);
-        if (frame == nullptr || frame == kTaken)
-            continue;
-        calls[i].stream->callers.fetch_add(1, std::memory_order_relaxed);
-        calls[i].stream->waiters.fetch_add(1, std::memory_order_relaxed);
-        if (calls[i].reaching)
-            calls[i].stream->reaching.fetch_add(1, std::memory_order_relaxed);
-    }
+    each_call([](const Call& call, const void*) {
+        call.stream->callers.fetch_add(1, std::memory_order_relaxed);
+        call.stream->waiters.fetch_add(1, std::memory_order_relaxed);
+        if (call.reaching)
+            call.stream->reaching.fetch_add(1, std::memory_order_relaxed);
+    });
 }
 
 bool begin_call(Stream& stream, const void* frame) {
@@ -169,10 +165,8 @@ bool Caller::gone() const {
 
 int calls_below(const Stream& stream) {
     int count = 0;
-    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
-        if (calls[i].frame.load(std::memory_order_relaxed) != nullptr && !calls[i].of_steps &&
-            calls[i].stream == &stream)
-            ++count;
+    each_call(
+        [&](const Call& call, const void*) { count += !call.of_steps && call.stream == &stream ? 1 : 0; });
     return count;
 }
 
@@ -198,9 +192,7 @@ Reach::~Reach() {
 
 bool reaches(const Stream& stream) {
     bool any = false;
-    for (int i = 0; i < calls_end.load(std::memory_order_relaxed); ++i)
-        any = any || (calls[i].frame.load(std::memory_order_relaxed) != nullptr && calls[i].reaching &&
-                      calls[i].stream == &stream);
+    each_call([&](const Call& call, const void*) { any = any || (call.reaching && call.stream == &stream); });
     return any;
 }
 
