@@ -128,6 +128,17 @@ TEST(Leave, WhatIsKeptAtOnceIsReadToItsEnd) {
     EXPECT_EQ(receive_all(pair.acceptor_fd(), 5), "newer");
 }
 
+// One who leaves hangs up before he has left, and his own steward wakes for that.
+TEST(Leave, OnesOwnStewardTakesNothingBack) {
+    StreamPair pair;
+    ASSERT_TRUE(pair.settle());
+    ASSERT_EQ(door_send(pair.acceptor_fd(), "answer.", 7), 7);
+    ASSERT_TRUE(leave(pair.acceptor(), pair.acceptor_fd(), Reason::kPolicy));
+    ASSERT_EQ(door_send(pair.acceptor_fd(), "newer", 5), 5);
+    EXPECT_TRUE(return_to_kernel(pair.acceptor(), pair.acceptor_fd()));
+    EXPECT_EQ(receive_all(pair.connector_fd(), 12), "answer.newer");
+}
+
 StreamPair* handled = nullptr;
 volatile long handler_got = -1;
 
