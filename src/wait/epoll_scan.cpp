@@ -110,7 +110,7 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t&
     interest.edge = interest.edge_due = false;
     interest.seen_position = position;
     interest.seen_in_kernel = in_kernel;
-    interest.seen_ended = now_ended;
+    interest.seen_ended = now_ended | (bits & kEnded);  // what this look found is told as well
     if ((bits & EPOLLOUT) != 0)
         interest.seen_full = full;
     return true;
