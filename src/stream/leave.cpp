@@ -174,10 +174,10 @@ bool return_to_kernel(Stream& stream, int fd) {
     // free.
     if (held_locks != 0 ? lock.try_lock() != FamilyLock::Taken::kYes : !lock.lock())
         return false;
-    // Or we have left ourselves meanwhile, which our steward took for the peer's hang-up: then what lies in the
-    // ring is the peer's to read, and what we send is on its way already.
-    const bool done = !stream.segment || stream.state() == State::kKernel || !stream.out_in_ring() ||
-                      take_back(stream, fd);
+    // Or we have left ourselves meanwhile, which our steward took for the peer's hang-up: then what lies in
+    // the ring is the peer's to read, and what we send is on its way already.
+    const bool done =
+        !stream.segment || stream.state() == State::kKernel || !stream.out_in_ring() || take_back(stream, fd);
     lock.unlock();
     forget_kernel_readiness(stream);
     return done;
