@@ -266,7 +266,10 @@ void forked() {
     // The thread is the parent's, and so are its errands. The epoll set would be shared with it.
     duty.reset();
     errands_lock.reset();
-    for (Errand& errand : errands) {
+    // Without a set there was no steward to take any on.
+    const bool some = set >= 0 || errands_are_inherited;
+    for (Errand* place = errands; some && place != errands + kMostErrands; ++place) {
+        Errand& errand = *place;
         if (errands_are_inherited) {
             // Counted anew, as the stream's other counts are.
             if (errand.stream != nullptr && errand.stream->local_refs.load(std::memory_order_relaxed) != 0)

@@ -23,7 +23,7 @@ PER_CALL = 30
 CALLS = {"close": 2, "pipe": 2, "unix-socket": 2, "read-file": 1, "epoll_create": 2, "dup": 2, "tcp-socket": 2}
 #: a wait looks again afterwards whether its set has become known meanwhile
 DEARER = {"epoll_wait": 60, "epoll_ctl": 60, "select": 40, "fcntl": 60, "tcp-socket": 75}
-FORK = 1600
+FORK = 1500
 START = 200_000
 START_CALLS = 16
 
