@@ -32,11 +32,14 @@ constexpr uint32_t kAhead = 4;
 constexpr uint32_t kAlwaysReported = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kEnded = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
-/// What a peer that left the ring sends has its place in the kernel's order as well.
+/// What a peer that left the ring sends has its place in the kernel's order as well. That it left may not be
+/// known yet: something is there, and it is not on the ring.
 uint64_t order_on_both_lanes(Stream& stream, int fd) {
     const uint64_t order = order_of(stream);
-    return stream.shared->peer_left.load(std::memory_order_relaxed) == 0 ? order
-                                                                         : order + received_by_kernel(fd);
+    const bool on_ring = stream.reader().available() != 0;
+    return on_ring && stream.shared->peer_left.load(std::memory_order_relaxed) == 0
+               ? order
+               : order + received_by_kernel(fd);
 }
 
 }  // namespace
@@ -164,6 +167,9 @@ int EpollSet::tell_in_order(int set_fd, const epoll_event* hidden, int count, bo
             continue;
         Stream& stream = stream_at(interest->slot);
         if (stream.generation != interest->generation || !stream.segment)
+            continue;
+        // A link that was hung up says when the peer left. What it has sent since has a place of its own.
+        if ((data & 1) == 0 && stream.shared->peer_left.load(std::memory_order_relaxed) != 0)
             continue;
         // What was said before these bytes is in H's list before them: the kernel need not be asked, nor is
         // it known whether the order has changed since (seen_order stays).

@@ -74,8 +74,8 @@ sockaddr_in elsewhere(const End& end, bool of_client) {
 namespace {
 
 /// One thread says something elsewhere, and then sends on a connection: who waits for both hears of what was
-/// said elsewhere first.
-void tell_in_the_senders_order(Pair& p) {
+/// said elsewhere first. `leaves`: and left the ring before, while the other end watched.
+void tell_in_the_senders_order(Pair& p, bool leaves = false) {
     constexpr uint64_t kListener = 77;
     constexpr uint64_t kAccepted = 78;
     EpollSet set(p.script, p.b.actor(), "set");
@@ -114,6 +114,10 @@ void tell_in_the_senders_order(Pair& p) {
         return ::bind(listener, reinterpret_cast<const sockaddr*>(&place), sizeof place) +
                ::listen(listener, 8) + watch(listener, kListener);
     });
+    if (leaves) {
+        told_of("is told of nothing", 0);
+        p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);
+    }
     for (int i = 0; i < 3; ++i)
         then_here("connects there, and sends here", [&] {
             const sockaddr_in place = elsewhere(p.a, !p.setup.swapped);
@@ -143,6 +147,8 @@ CASE(epoll_tells_in_the_senders_order_after_leaving) {
     p.a.set(SOL_SOCKET, SO_TIMESTAMP, 1);  // both are the kernel's from here on
     tell_in_the_senders_order(p);
 }
+
+CASE(epoll_tells_in_the_order_of_a_sender_that_left) { tell_in_the_senders_order(p, true); }
 
 namespace {
 
