@@ -44,15 +44,18 @@ uint64_t order_on_both_lanes(Stream& stream, int fd) {
 
 }  // namespace
 
-uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
+uint32_t EpollSet::all_bits(int fd, Interest& interest, Stream& stream) {
     fd = interest.open(fd);
     // Poll bits and epoll bits are the same numbers.
     uint32_t ready;
     if (interest.registered && plain_readiness(stream, interest.events, ready))
-        return ready & interest.events;
+        return ready;
     some_left_ = some_left_ || stream.state() == State::kKernel;
-    return readiness(stream, fd, interest.registered ? Freshness::kCached : Freshness::kRecent) &
-           (interest.events | kAlwaysReported);
+    return readiness(stream, fd, interest.registered ? Freshness::kCached : Freshness::kRecent);
+}
+
+uint32_t EpollSet::ready_bits(int fd, Interest& interest, Stream& stream) {
+    return all_bits(fd, interest, stream) & (interest.events | kAlwaysReported);
 }
 
 namespace {
@@ -101,19 +104,24 @@ bool EpollSet::report_edge(int fd, Interest& interest, Stream& stream, uint32_t&
     const uint32_t now_ended = end_of(interest, stream);
     uint64_t in_kernel = interest.seen_in_kernel;
     const uint64_t by_kernel = stream.shared->kernel_in.load(std::memory_order_relaxed);
-    if (!stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    const bool asked = !stream.in_in_ring() || stream.shared->peer_left.load(std::memory_order_relaxed) != 0;
+    if (asked) [[unlikely]]
         in_kernel = received_by_kernel(fd);
     else if (by_kernel > in_kernel) [[unlikely]]
         in_kernel = by_kernel;
     // The caller's look was made before: what came in between would be taken for told here, though not in
     // `bits`. Bytes were told of as room to who asked for both, and never as bytes.
-    bits = ready_bits(fd, interest, stream);
+    const uint32_t all = all_bits(fd, interest, stream);
+    bits = all & (interest.events | kAlwaysReported);
     if (bits == 0 || (some_left_ && stream.state() == State::kKernel)) [[unlikely]]
         return false;
+    // An end that this look found is told as well. The kernel counts it as a byte, and none comes after it.
+    if (asked && (all & kEnded & ~now_ended) != 0) [[unlikely]]
+        in_kernel = received_by_kernel(fd);
     interest.edge = interest.edge_due = false;
     interest.seen_position = position;
     interest.seen_in_kernel = in_kernel;
-    interest.seen_ended = now_ended | (bits & kEnded);  // what this look found is told as well
+    interest.seen_ended = now_ended | (all & kEnded);
     if ((bits & EPOLLOUT) != 0)
         interest.seen_full = full;
     return true;

@@ -117,6 +117,8 @@ private:
     int tell_in_order(int set_fd, const epoll_event* hidden, int count, bool ordinary, epoll_event* events,
                       int capacity);
     void tell(Interest& interest, Stream& stream, uint32_t bits, epoll_event& event);
+    /// Whatever the entry asks for; and only what it asks for.
+    uint32_t all_bits(int fd, Interest& interest, Stream& stream);
     uint32_t ready_bits(int fd, Interest& interest, Stream& stream);
     static bool has_edge(const Interest& interest, const Stream& stream, uint32_t bits);
     static void polled(const Interest& interest, Stream& stream, uint32_t bits);
