@@ -540,6 +540,50 @@ TEST_F(EpollSetTest, QuietStreamsComeBack) {
     }
 }
 
+// A direction that nobody has used since is the kernel's still, which each look asks for what is there. A
+// server with many such connections must not ask for all of them at each of its waits.
+TEST_F(EpollSetTest, OfManyQuietStreamsThatAreHalfTheKernelsNoneIsAskedForEver) {
+    constexpr int kStreams = 24;
+    constexpr int kWaits = 40;
+    std::vector<std::unique_ptr<StreamPair>> pairs;
+    for (int i = 0; i < kStreams; ++i) {
+        pairs.push_back(std::make_unique<StreamPair>());
+        StreamPair& pair = *pairs.back();
+        for (int round = 0; round < 100 && !pair.acceptor().fused(); ++round) {
+            ASSERT_EQ(door_send(pair.connector_fd(), "x", 1), 1);
+            receive_byte(pair.acceptor_fd());
+        }
+        ASSERT_TRUE(pair.acceptor().fused());
+        ASSERT_FALSE(both_in_ring(pair.acceptor()));
+        ASSERT_EQ(control(EPOLL_CTL_ADD, pair.acceptor_fd(), EPOLLIN, static_cast<uint64_t>(i)), 0);
+    }
+    EXPECT_TRUE(wait(1).empty());  // a sleep registers them with the kernel
+    const auto go_on = [&] {
+        for (int i = 0; i < kWaits; ++i) {
+            ASSERT_EQ(door_send(pairs[0]->connector_fd(), "a", 1), 1);
+            ASSERT_EQ(wait(1000).size(), 1U);
+            receive_byte(pairs[0]->acceptor_fd());
+        }
+    };
+    go_on();
+    std::vector<uint64_t> looks;
+    for (const auto& pair : pairs)
+        looks.push_back(pair->acceptor().last_kernel_look);
+    go_on();
+    int asked = 0;
+    for (size_t i = 0; i < pairs.size(); ++i)
+        asked += pairs[i]->acceptor().last_kernel_look != looks[i];
+    EXPECT_LE(asked, 8);  // so many are always looked at
+    // And none is forgotten.
+    for (int i = kStreams - 1; i >= 0; --i) {
+        ASSERT_EQ(door_send(pairs[static_cast<size_t>(i)]->connector_fd(), "b", 1), 1);
+        const auto events = wait(5000);
+        ASSERT_EQ(events.size(), 1U) << i;
+        EXPECT_EQ(events[0].data.u64, static_cast<uint64_t>(i));
+        receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
+    }
+}
+
 TEST_F(EpollSetTest, MoreReadyThanThereIsRoomForTakeTurns) {
     std::vector<std::unique_ptr<StreamPair>> pairs;
     for (uint64_t i = 0; i < 10; ++i) {
