@@ -30,9 +30,9 @@ constexpr size_t kChunk = 16384;
 
 size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-long send_bytes(Stream& stream, int fd, const void* data, size_t size, int flags) {
+long send_bytes(Stream& stream, const Caller& call, const void* data, size_t size, int flags) {
     const iovec part{const_cast<void*>(data), size};
-    return send(stream, fd, Buffers(&part, 1), size, flags);
+    return send(stream, call, Buffers(&part, 1), size, flags);
 }
 
 /// The most one call moves, as in the kernel.
@@ -51,6 +51,8 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         return judged;
     size = smaller(size, kMostBytes);
     const Caller call(stream, out, Caller::kSeveralSteps);  // for all steps
+    if (!call.alive())
+        return returned<ssize_t>(-EBADF);
     unsigned char chunk[kChunk];
     size_t done = 0;
     while (done < size) {
@@ -65,7 +67,7 @@ ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t s
         if (got <= 0)
             return done > 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
         const long sent =
-            send_bytes(stream, call.fd(), chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
+            send_bytes(stream, call, chunk, static_cast<size_t>(got), done > 0 ? kContinued : 0);
         if (sent < 0)
             return done > 0 ? static_cast<ssize_t>(done) : returned<ssize_t>(sent);
         if (offset != nullptr && put(offset, *offset + sent) < 0)
@@ -121,20 +123,22 @@ ssize_t splice_out(Stream& stream, int in, int out, size_t size, unsigned flags)
     // first: where it is full, nobody looks whether there are bytes, or the end.
     const bool pipe_waits = (flags & SPLICE_F_NONBLOCK) == 0 && (sys::fcntl(out, F_GETFL) & O_NONBLOCK) == 0;
     const Caller call(stream, in, Caller::kSeveralSteps);  // for all steps
+    if (!call.alive())
+        return returned<ssize_t>(-EBADF);
     for (;;) {
         if (const long room = room_in_pipe(out, pipe_waits); room < 0)
             return room == -EPIPE ? real::write(out, "", 1) : returned<ssize_t>(room);
         unsigned char chunk[kChunk];
         const iovec part{chunk, smaller(size, kChunk)};
         Buffers to(&part, 1);
-        const long seen = receive(stream, call.fd(), &to, part.iov_len, MSG_PEEK);
+        const long seen = receive(stream, call, &to, part.iov_len, MSG_PEEK);
         if (seen <= 0)
             return returned<ssize_t>(seen);
         const long written = into_pipe(out, chunk, static_cast<size_t>(seen));
         if (written == -EAGAIN)
             continue;  // another writer was faster
         if (written > 0)
-            receive(stream, call.fd(), nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
+            receive(stream, call, nullptr, static_cast<size_t>(written), MSG_DONTWAIT);
         return returned<ssize_t>(written);
     }
 }
@@ -156,15 +160,20 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     if ((flags & SPLICE_F_NONBLOCK) != 0 && (pipe & (POLLIN | POLLHUP)) == 0)
         return returned<ssize_t>(-EAGAIN);
     const Caller call(stream, out, Caller::kSeveralSteps);  // for all steps
+    if (!call.alive())
+        return returned<ssize_t>(-EBADF);
     size_t room = kChunk;
     while ((pipe & POLLIN) != 0) {
-        const long judged = send_some(stream, call.fd(), Buffers(nullptr, 0), 0, 0);
+        const long judged = [&] {
+            const Reach reach(call);
+            return send_some(stream, reach.fd(), Buffers(nullptr, 0), 0, 0);
+        }();
         if (judged < 0 && judged != -EAGAIN)
             return returned<ssize_t>(judged);
         room = room_of(stream);
         if (room != 0)
             break;
-        const long waited = await_room(stream, call.fd());
+        const long waited = await_room(stream, call);
         if (waited < 0)
             return returned<ssize_t>(waited);
     }
@@ -173,7 +182,7 @@ ssize_t splice_in(Stream& stream, int in, int out, size_t size, unsigned flags) 
     if (got <= 0)
         return got;
     const int more = (flags & SPLICE_F_MORE) != 0 ? MSG_MORE : 0;
-    return returned<ssize_t>(send_bytes(stream, call.fd(), chunk, static_cast<size_t>(got), more));
+    return returned<ssize_t>(send_bytes(stream, call, chunk, static_cast<size_t>(got), more));
 }
 
 /// What the kernel says before it moves a byte between a stream and `pipe`. @return 0, or -errno.

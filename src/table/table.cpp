@@ -170,7 +170,7 @@ void await_reaching(Stream& stream) {
 void keep(Stream& stream, int fd, TableEntry entry) {
     if (table_hooks.end_jumped_calls != nullptr)
         table_hooks.end_jumped_calls();
-    const int below = table_hooks.calls_below != nullptr ? table_hooks.calls_below(stream) : 0;
+    const int below = table_hooks.overtake_calls != nullptr ? table_hooks.overtake_calls(stream) : 0;
     if (stream.callers.load(std::memory_order_seq_cst) <= below ||
         stream.kept.load(std::memory_order_relaxed) >= 0)
         return;

@@ -137,8 +137,8 @@ struct TableHooks {
     void (*end_jumped_calls)() = nullptr;
     /// Whether the calling thread itself is in the middle of an attempt on the stream (wait/caller.h).
     bool (*reaches)(const Stream& stream) = nullptr;
-    /// How many of its calls on the stream lie below this one, in a handler, and keep nothing.
-    int (*calls_below)(const Stream& stream) = nullptr;
+    /// Its calls on the stream that lie below this one, in a handler, keep nothing. @return how many.
+    int (*overtake_calls)(const Stream& stream) = nullptr;
     /// A descriptor of a set is about to be closed; threads that wait in it keep the set.
     void (*set_closing)(uint32_t index, int fd) = nullptr;
     void (*descriptor_closing)(Stream& stream, int fd, int other) = nullptr;

@@ -89,21 +89,13 @@ long wait_for_nothing(Stream& stream, const Caller& call, int64_t deadline, cons
 
 }  // namespace
 
-long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
-    cancellation_point();
-    const Occasions occasions(stream, fd);
-    HandlersSince handlers;
+namespace {
+
+/// The rest of a receive into `target`, or into nothing, after its first attempt gave `result`. `fd` is the
+/// number that the program gave.
+long receive_rest(Stream& stream, int fd, const Caller& call, Buffers* target, size_t size, int flags,
+                  long result, HandlersSince& handlers) {
     const bool peek = (flags & MSG_PEEK) != 0;
-    Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
-    Buffers* const target = to != nullptr ? &rest : nullptr;
-    long result = receive_some(stream, fd, target, size, flags);
-    if (result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)) [[likely]]
-        return result;
-    if (does_not_block(stream, flags))
-        return result;
-    const Caller call(stream, fd);
-    if (!call.alive())
-        return result > 0 ? result : -EBADF;
     size_t wanted = target_of(stream, size, flags);
     int64_t timeout = stream.shared->receive_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
@@ -117,8 +109,8 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
             total = peek ? result : total + result;
             if (static_cast<size_t>(total) == size)
                 return total;
-            if (!peek)
-                rest.skip(static_cast<size_t>(result));
+            if (!peek && target != nullptr)
+                target->skip(static_cast<size_t>(result));
             if (static_cast<size_t>(total) >= wanted)
                 return total;
         } else if (result != -EAGAIN) {
@@ -174,11 +166,48 @@ long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
     }
 }
 
+/// Its first attempt was all, or the call does not wait.
+bool was_all(const Stream& stream, size_t size, int flags, long result) {
+    return result == static_cast<long>(size) || (result < 0 && result != -EAGAIN) ||
+           does_not_block(stream, flags);
+}
+
+}  // namespace
+
+long receive(Stream& stream, int fd, Buffers* to, size_t size, int flags) {
+    cancellation_point();
+    const Occasions occasions(stream, fd);
+    HandlersSince handlers;
+    Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
+    Buffers* const target = to != nullptr ? &rest : nullptr;
+    const long result = receive_some(stream, fd, target, size, flags);
+    if (was_all(stream, size, flags, result)) [[likely]]
+        return result;
+    const Caller call(stream, fd);
+    if (!call.alive())
+        return result > 0 ? result : -EBADF;
+    return receive_rest(stream, fd, call, target, size, flags, result, handlers);
+}
+
+long receive(Stream& stream, const Caller& call, Buffers* to, size_t size, int flags) {
+    cancellation_point();
+    const int fd = call.fd();
+    const Occasions occasions(stream, fd);
+    HandlersSince handlers;
+    Buffers rest = to != nullptr ? *to : Buffers(nullptr, 0);
+    Buffers* const target = to != nullptr ? &rest : nullptr;
+    const long result = receive_again(stream, call, target, size, flags);
+    return was_all(stream, size, flags, result)
+               ? result
+               : receive_rest(stream, fd, call, target, size, flags, result, handlers);
+}
+
 namespace {
 
-/// The rest of a send, after its first attempt gave `result`. With a call it waits for room.
+/// The rest of a send, after its first attempt gave `result`. A call that waits for room has a Caller.
 long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int flags, long result,
                const Caller* call, HandlersSince& handlers) {
+    const bool waits = !does_not_block(stream, flags);
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = -1;
     Buffers rest = from;
@@ -189,7 +218,7 @@ long send_rest(Stream& stream, int fd, const Buffers& from, size_t size, int fla
             if (static_cast<size_t>(total) >= size)
                 return total;
             rest.skip(static_cast<size_t>(result));
-        } else if (result != -EAGAIN || call == nullptr) {
+        } else if (result != -EAGAIN || !waits || call == nullptr) {
             return total > 0 ? total : result;
         } else {
             if (deadline < 0)
@@ -239,13 +268,22 @@ long send(Stream& stream, int fd, const Buffers& from, size_t size, int flags) {
     return send_rest(stream, fd, from, size, flags, result, &call, handlers);
 }
 
-long await_room(Stream& stream, int fd) {
+long send(Stream& stream, const Caller& call, const Buffers& from, size_t size, int flags) {
+    cancellation_point();
+    const int fd = call.fd();
+    const Occasions occasions(stream, fd);
+    HandlersSince handlers;
+    const long result = send_again(stream, call, from, size, flags);
+    return result == static_cast<long>(size) || (result < 0 && result != -EAGAIN)
+               ? result
+               : send_rest(stream, fd, from, size, flags, result, &call, handlers);
+}
+
+long await_room(Stream& stream, const Caller& call) {
     if (does_not_block(stream, 0))
         return -EAGAIN;
+    const int fd = call.fd();
     HandlersSince handlers;
-    const Caller call(stream, fd);
-    if (!call.alive())
-        return -EBADF;
     int64_t timeout = stream.shared->send_timeout.load(std::memory_order_relaxed);
     int64_t deadline = deadline_after(timeout);
     for (;;) {

@@ -16,8 +16,9 @@ namespace {
 struct Call {
     std::atomic<const void*> frame;  ///< nullptr: a free place
     Stream* stream;
-    bool reaching;  ///< see Reach
-    bool of_steps;  ///< see Caller::Of
+    bool reaching;   ///< see Reach
+    bool of_steps;   ///< see Caller::Of
+    bool overtaken;  ///< a handler on top of it has closed a descriptor of the stream
 };
 /// In a place that is being filled in.
 const void* const kTaken = reinterpret_cast<const void*>(~uintptr_t{0});
@@ -138,7 +139,7 @@ bool begin_call(Stream& stream, const void* frame) {
     stream.callers.fetch_add(1, std::memory_order_seq_cst);
     stream.waiters.fetch_add(1, std::memory_order_seq_cst);
     call->stream = &stream;
-    call->reaching = call->of_steps = false;
+    call->reaching = call->of_steps = call->overtaken = false;
     call->frame.store(frame, std::memory_order_release);  // for handlers: behind the rest
     return true;
 }
@@ -160,13 +161,21 @@ Caller::Caller(Stream& stream, int fd, Of steps) : stream_(stream), fd_(fd) {
 }
 
 bool Caller::gone() const {
-    return find_stream(fd_) != &stream_ && stream_.kept.load(std::memory_order_acquire) < 0;
+    if (find_stream(fd_) == &stream_) [[likely]]
+        return false;
+    // Another thread that closes it takes the number's meaning away first, and keeps it then.
+    const Call* const listed = find_call(stream_, this);
+    return listed != nullptr && listed->overtaken && stream_.kept.load(std::memory_order_acquire) < 0;
 }
 
-int calls_below(const Stream& stream) {
+int overtake_calls(const Stream& stream) {
     int count = 0;
-    each_call(
-        [&](const Call& call, const void*) { count += !call.of_steps && call.stream == &stream ? 1 : 0; });
+    each_call([&](Call& call, const void*) {
+        if (call.of_steps || call.stream != &stream)
+            return;
+        call.overtaken = true;
+        ++count;
+    });
     return count;
 }
 

@@ -62,8 +62,10 @@ private:
 };
 /// Whether this thread is in one, below a handler.
 bool reaches(const Stream& stream);
-/// How many calls on the stream this thread is in that do not need its descriptor any more: see above.
-int calls_below(const Stream& stream);
+/// This thread, in a handler, closes a descriptor of the stream: its calls on that below the handler hear of
+/// it.
+/// @return how many there are, which do not need the descriptor any more: see above.
+int overtake_calls(const Stream& stream);
 
 /// The same for waits that have no Caller: `frame` is an object in the waiting function's frame. @return
 /// false when no more calls can be listed.

@@ -444,7 +444,7 @@ void connect_sets() {
     };
     table_hooks.stream_closing = drop_from_sets;
     table_hooks.end_jumped_calls = [] { end_jumped_calls(__builtin_frame_address(0)); };
-    table_hooks.calls_below = [](const Stream& stream) { return calls_below(stream); };
+    table_hooks.overtake_calls = [](const Stream& stream) { return overtake_calls(stream); };
     table_hooks.reaches = [](const Stream& stream) { return reaches(stream); };
     table_hooks.set_closing = [](uint32_t index, int fd) { sets[index].closing(fd); };
     table_hooks.set_closed = [](uint32_t index) { sets[index].release(); };
