@@ -4,6 +4,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 
+#include "base/clock.h"
+
 namespace loopfast::real {
 
 namespace {
@@ -55,6 +57,7 @@ void resolve() {
 #define LOOPFAST_LOOK_UP(result, name, parameters) look_up(name, #name);
     LOOPFAST_REAL_FUNCTIONS(LOOPFAST_LOOK_UP)
 #undef LOOPFAST_LOOK_UP
+    find_clock();
 }
 
 void* next_symbol(const char* name) { return dlsym(RTLD_NEXT, name); }
