@@ -62,9 +62,8 @@ private:
 };
 /// Whether this thread is in one, below a handler.
 bool reaches(const Stream& stream);
-/// This thread, in a handler, closes a descriptor of the stream: its calls on that below the handler hear of
-/// it.
-/// @return how many there are, which do not need the descriptor any more: see above.
+/// This thread, in a handler, closes a descriptor of the stream: its calls on the stream below the handler
+/// hear of that, and keep nothing. @return how many there are.
 int overtake_calls(const Stream& stream);
 
 /// The same for waits that have no Caller: `frame` is an object in the waiting function's frame. @return

@@ -263,8 +263,10 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             lock.unlock();
             return before;
         }
-        if (some_left_ || owing_) [[unlikely]]
+        if (some_left_ || owing_) [[unlikely]] {
             give_left_to_kernel();
+            asked_ = asked_ && found != 0;  // there is something new in the kernel's set
+        }
         if (!asked_ && (found == 0 ? timeout == 0 || ordinary_lively_ : mask != nullptr || look_is_due())) {
             bool of_streams = false;
             const int more =
@@ -276,7 +278,7 @@ int EpollSet::wait_inside(int set_fd, epoll_event* events, int capacity, int64_t
             }
             found += more > 0 ? more : 0;
             if (found < capacity && more >= 0 && (of_streams || (timeout == 0 && found == 0)))
-                found += scan(events + found, capacity - found, true, true);  // what it told of streams
+                found += scan(events + found, capacity - found, true, found != 0);  // what it told of streams
         }
         if (found == 0 && timeout != 0 && first && may_spin) {
             const int64_t time = time_to_spin();

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/real.h"
+#include "link/identity.h"
 #include "policy/verdict.h"
 #include "stream/sleep.h"
 #include "table/table.h"
@@ -35,7 +36,8 @@ enum class Kind : uint8_t {
     kCandidate,  ///< a stream on the kernel lane: not fused while it is counted as being waited for there
     kFused,      ///< a stream with a segment
     kPlainSet,   ///< an epoll set that is all the kernel's so far
-    kSet         ///< an epoll set with streams in it
+    kSet,        ///< an epoll set with streams in it
+    kClosed      ///< a stream whose descriptor another thread is closing
 };
 
 /// What one entry of the array means during one round, whatever becomes of its descriptor meanwhile.
@@ -124,11 +126,12 @@ bool has_segment(const Stream& stream) { return stream.segment && stream.fused()
 /// stay mapped (see Watching), streams without one are not fused.
 class Round {
 public:
-    Round(pollfd* fds, nfds_t count, const Scratch& scratch)
+    /// `first`: else there was one before it, with the same scratch.
+    Round(pollfd* fds, nfds_t count, const Scratch& scratch, bool first)
         : fds_(fds), count_(count), watched_(scratch.watched), kernel_(scratch.fds) {
         end_jumped_calls(this);
         for (nfds_t i = 0; i < count; ++i)
-            classify(fds[i].fd, watched_[i]);
+            classify(fds[i].fd, watched_[i], first ? nullptr : watched_[i].stream);
     }
     ~Round() {
         for (nfds_t i = 0; i < count_; ++i) {
@@ -199,6 +202,8 @@ public:
             } else if (watched_[i].kind == Kind::kSet && (entry.events & kReadable) != 0 &&
                        watched_[i].set->any_ready(entry.fd)) {
                 entry.revents = static_cast<short>(entry.events & kReadable);
+            } else if (watched_[i].kind == Kind::kClosed) {
+                entry.revents = POLLNVAL;
             }
             found += entry.revents != 0;
         }
@@ -219,6 +224,7 @@ public:
             watched.place = -1;
             switch (watched.kind) {
             case Kind::kIgnored:
+            case Kind::kClosed:
                 continue;
             case Kind::kFused:
                 if (token != 0) {
@@ -299,7 +305,14 @@ public:
 private:
     static constexpr short kReadable = POLLIN | POLLRDNORM;
 
-    void classify(int fd, Watched& watched) {
+    /// Another thread is in the middle of closing the stream's descriptor: it means nothing to us any more,
+    /// and to the kernel still its socket, which tells of nothing that is on the ring. A poll that looks
+    /// again when it wakes finds it closed, in the kernel as well.
+    static bool is_being_closed(int fd, const Stream& stream) {
+        return find(fd).kind() == EntryKind::kNone && stream.cookie != 0 && cookie_of(fd) == stream.cookie;
+    }
+
+    void classify(int fd, Watched& watched, const Stream* before) {
         watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false, false, 0};
         if (fd < 0)
             return;
@@ -331,8 +344,10 @@ private:
                     end_call(*stream, this);
                 else
                     stop_watching(*stream);
-                watched.kind = Kind::kOrdinary;
-                ordinary_ = true;
+                const bool closing = find_stream(fd) != stream && is_being_closed(fd, *stream);
+                watched.kind = closing ? Kind::kClosed : Kind::kOrdinary;
+                ordinary_ = ordinary_ || !closing;
+                ours_ = true;
             }
         } else if (EpollSet* const set = find_set(fd)) {
             watched.set = set;
@@ -340,6 +355,9 @@ private:
             watched.calls_out = static_cast<uint16_t>(set->calls_out());
             ours_ = ours_ || watched.kind == Kind::kSet;
             ordinary_ = true;
+        } else if (before != nullptr && is_being_closed(fd, *before)) [[unlikely]] {
+            watched.kind = Kind::kClosed;
+            ours_ = true;
         } else {
             ordinary_ = true;
         }
@@ -383,7 +401,7 @@ namespace {
     const int64_t deadline = timeout == 0 ? 0 : deadline_after(timeout);
     bool look = timeout == 0;  // at everything, and answer if there is something
     for (bool first = true;; first = false) {
-        Round round(fds, count, scratch);
+        Round round(fds, count, scratch, first);
         round.follow();
         int found = round.evaluate(true);
         if (found == 0 && first && timeout != 0 && round.any_ours()) {
