@@ -132,7 +132,8 @@ size_t program_begin(const CLI::App& run, const std::vector<std::string>& words)
 
 /// Served by without_help_command(); this is for the list of commands.
 void add_help(CLI::App& app) {
-    CLI::App* help = app.add_subcommand("help", "Print this text, or that of one command: loopfast help COMMAND");
+    CLI::App* help =
+        app.add_subcommand("help", "Print this text, or that of one command: loopfast help COMMAND");
     help->footer("\n`loopfast help`: the commands. `loopfast help COMMAND`: its options, like\n"
                  "`loopfast COMMAND --help`.");
 }
