@@ -16,8 +16,8 @@ void close_apart(int fd);
 /// So many closes do not come to an end that no more strangers should be let in.
 bool apart_is_full();
 
-/// For who is about to execute a program, which closes what is left in the table and waits for it, or must not
-/// find a thread of ours: all is out of the table when this returns, or will not be soon.
+/// For who is about to execute a program, which closes what is left in the table and waits for it, or must
+/// not find a thread of ours: all is out of the table when this returns, or will not be soon.
 void finish_apart();
 
 /// There have been threads, of which some may still be there: the last thing that one can say of itself it

@@ -21,8 +21,8 @@ bool needs_library(const std::string& path, const std::string& prefix);
 /// Throws Failure that lists where it was looked for.
 std::string find_library();
 
-/// As LD_PRELOAD is to name `library`: so that programs of another libc, which a program may start, do not find
-/// it, where it was installed with such a name; else as it is.
+/// As LD_PRELOAD is to name `library`: so that programs of another libc, which a program may start, do not
+/// find it, where it was installed with such a name; else as it is.
 std::string preload_name(const std::string& library);
 
 /// This program's own file.
