@@ -230,7 +230,8 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     if (timeout != nullptr &&
         (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))
         return returned<int>(-EINVAL);
-    // All of it is one call on one file, whatever another thread does to the number.
+    // All of it is one call on one file, whatever another thread does to the number, by which nothing is
+    // looked up any more.
     const Caller call(*stream, fd, Caller::kSeveralSteps);
     if ((flags & MSG_ERRQUEUE) == 0)
         if (const long error = error_first(*stream, fd); error != 0)
@@ -242,9 +243,10 @@ LOOPFAST_PUBLIC int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     while (done < count) {
         if (done > 0 && error_is_due(*stream, call.fd())) [[unlikely]]
             break;
-        const ssize_t result = readable(&messages[done], sizeof messages[done])
-                                   ? recvmsg(call.fd(), &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
-                                   : returned<ssize_t>(-EFAULT);
+        const ssize_t result =
+            readable(&messages[done], sizeof messages[done])
+                ? recvmsg_on_stream(*stream, call.fd(), &messages[done].msg_hdr, flags & ~MSG_WAITFORONE)
+                : returned<ssize_t>(-EFAULT);
         if (result < 0) {
             if (done > 0)
                 keep_error(*stream, call.fd(), errno);
@@ -279,9 +281,11 @@ LOOPFAST_PUBLIC int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     const Caller call(*stream, fd, Caller::kSeveralSteps);  // as in recvmmsg
     unsigned done = 0;
     for (; done < count && done < IOV_MAX; ++done) {
-        const ssize_t result = readable(&messages[done], sizeof messages[done])
-                                   ? sendmsg(call.fd(), &messages[done].msg_hdr, flags)
-                                   : returned<ssize_t>(-EFAULT);
+        const bool there = readable(&messages[done], sizeof messages[done]);
+        if (there)
+            leave_for_control(call.fd(), &messages[done].msg_hdr);
+        const ssize_t result = there ? sendmsg_on_stream(*stream, call.fd(), &messages[done].msg_hdr, flags)
+                                     : returned<ssize_t>(-EFAULT);
         if (result < 0)
             return done > 0 ? static_cast<int>(done) : -1;
         if (put(&messages[done].msg_len, static_cast<unsigned>(result)) < 0) [[unlikely]]
