@@ -37,7 +37,7 @@ enum class Kind : uint8_t {
     kFused,      ///< a stream with a segment
     kPlainSet,   ///< an epoll set that is all the kernel's so far
     kSet,        ///< an epoll set with streams in it
-    kClosed      ///< a stream whose descriptor another thread is closing
+    kClosed      ///< a stream whose descriptor another thread does not come to an end with closing
 };
 
 /// What one entry of the array means during one round, whatever becomes of its descriptor meanwhile.
@@ -305,17 +305,30 @@ public:
 private:
     static constexpr short kReadable = POLLIN | POLLRDNORM;
 
-    /// Another thread is in the middle of closing the stream's descriptor: it means nothing to us any more,
-    /// and to the kernel still its socket, which tells of nothing that is on the ring. A poll that looks
-    /// again when it wakes finds it closed, in the kernel as well.
+    /// Another thread is in the middle of closing the stream's descriptor, or putting another file in its
+    /// place: the number means nothing to us any more, and to the kernel still a socket that tells of nothing
+    /// on the ring. A poll that looks again when it wakes goes by the number in the kernel too, where it
+    /// finds the one or the other. @return true when that does not come to an end.
     static bool is_being_closed(int fd, const Stream& stream) {
-        return find(fd).kind() == EntryKind::kNone && stream.cookie != 0 && cookie_of(fd) == stream.cookie;
+        constexpr int kMostLooks = 50'000;  // a second
+        for (int look = 0; look < kMostLooks; ++look) {
+            if (find(fd).kind() != EntryKind::kNone || stream.cookie == 0 || cookie_of(fd) != stream.cookie)
+                return false;
+            sys::sleep_ns(20'000);
+        }
+        return true;
     }
 
     void classify(int fd, Watched& watched, const Stream* before) {
         watched = {nullptr, nullptr, -1, fd < 0 ? Kind::kIgnored : Kind::kOrdinary, false, false, false, 0};
         if (fd < 0)
             return;
+        if (before != nullptr && find(fd).kind() == EntryKind::kNone && is_being_closed(fd, *before))
+            [[unlikely]] {
+            watched.kind = Kind::kClosed;
+            ours_ = true;
+            return;
+        }
         if (Stream* const stream = find_stream(fd)) {
             watched.stream = stream;
             for (;;) {
@@ -344,10 +357,10 @@ private:
                     end_call(*stream, this);
                 else
                     stop_watching(*stream);
-                const bool closing = find_stream(fd) != stream && is_being_closed(fd, *stream);
-                watched.kind = closing ? Kind::kClosed : Kind::kOrdinary;
-                ordinary_ = ordinary_ || !closing;
-                ours_ = true;
+                if (find_stream(fd) != stream)
+                    return classify(fd, watched, stream);
+                watched.kind = Kind::kOrdinary;
+                ordinary_ = true;
             }
         } else if (EpollSet* const set = find_set(fd)) {
             watched.set = set;
@@ -355,9 +368,6 @@ private:
             watched.calls_out = static_cast<uint16_t>(set->calls_out());
             ours_ = ours_ || watched.kind == Kind::kSet;
             ordinary_ = true;
-        } else if (before != nullptr && is_being_closed(fd, *before)) [[unlikely]] {
-            watched.kind = Kind::kClosed;
-            ours_ = true;
         } else {
             ordinary_ = true;
         }
