@@ -16,7 +16,7 @@
 #include "base/own_calls.h"
 #include "base/ready.h"
 #include "policy/policy.h"
-#include "posix/posix.h"
+#include "posix/transfer.h"
 #include "stream/sleep.h"
 #include "wait/blocking.h"
 #include "wait/caller.h"
@@ -34,9 +34,6 @@ long send_bytes(Stream& stream, const Caller& call, const void* data, size_t siz
     const iovec part{const_cast<void*>(data), size};
     return send(stream, call, Buffers(&part, 1), size, flags);
 }
-
-/// The most one call moves, as in the kernel.
-constexpr size_t kMostBytes = 0x7ffff000;
 
 /// sendfile onto a ring: read from the file, at the offset given or the file's own, and send.
 ssize_t sendfile_stream(Stream& stream, int out, int in, off_t* offset, size_t size) {

@@ -310,7 +310,7 @@ private:
     /// on the ring. A poll that looks again when it wakes goes by the number in the kernel too, where it
     /// finds the one or the other. @return true when that does not come to an end.
     static bool is_being_closed(int fd, const Stream& stream) {
-        constexpr int kMostLooks = 50'000;  // a second
+        constexpr int kMostLooks = 50'000;  // a second, or some with the slack of the timer
         for (int look = 0; look < kMostLooks; ++look) {
             if (find(fd).kind() != EntryKind::kNone || stream.cookie == 0 || cookie_of(fd) != stream.cookie)
                 return false;

@@ -21,6 +21,11 @@ namespace {
 
 constexpr int64_t kMs = 1'000'000;
 
+void receive_byte(int fd) {
+    char byte;
+    ASSERT_EQ(door_receive(fd, &byte, 1), 1);
+}
+
 class EpollSetTest : public ::testing::Test {
 protected:
     void SetUp() override {
@@ -49,6 +54,16 @@ protected:
         const auto events = wait(timeout_ms);
         EXPECT_LE(events.size(), 1U);
         return events.empty() ? 0 : events[0].events;
+    }
+    /// A byte on one after the other, the last one first; each was entered with its place as its data.
+    void each_is_told_of(const std::vector<std::unique_ptr<StreamPair>>& pairs) const {
+        for (size_t i = pairs.size(); i-- > 0;) {
+            ASSERT_EQ(door_send(pairs[i]->connector_fd(), "b", 1), 1);
+            const auto events = wait(5000);
+            ASSERT_EQ(events.size(), 1U) << i;
+            EXPECT_EQ(events[0].data.u64, i);
+            receive_byte(pairs[i]->acceptor_fd());
+        }
     }
     int fd = -1;
     EpollSet* set = nullptr;
@@ -164,11 +179,6 @@ TEST_F(EpollSetTest, RoomIsAnEdgeAfterAReportThatFoundNone) {
     }
     EXPECT_EQ(one(), static_cast<uint32_t>(EPOLLIN | EPOLLOUT));
     EXPECT_EQ(one(), 0U);
-}
-
-void receive_byte(int fd) {
-    char byte;
-    ASSERT_EQ(door_receive(fd, &byte, 1), 1);
 }
 
 TEST_F(EpollSetTest, Level) {
@@ -522,13 +532,7 @@ TEST_F(EpollSetTest, QuietStreamsComeBack) {
         ASSERT_EQ(wait(1000).size(), 1U);
         receive_byte(pairs[0]->acceptor_fd());
     }
-    for (int i = kStreams - 1; i >= 0; --i) {
-        ASSERT_EQ(door_send(pairs[static_cast<size_t>(i)]->connector_fd(), "b", 1), 1);
-        const auto events = wait(5000);
-        ASSERT_EQ(events.size(), 1U) << i;
-        EXPECT_EQ(events[0].data.u64, static_cast<uint64_t>(i));
-        receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
-    }
+    each_is_told_of(pairs);
     // One whose bell comes from this very thread is told of beside another that is always ready.
     ASSERT_EQ(door_send(pairs[0]->connector_fd(), "always ready", 12), 12);
     for (int i = 0; i < 3000; ++i)
@@ -575,13 +579,7 @@ TEST_F(EpollSetTest, OfManyQuietStreamsThatAreHalfTheKernelsNoneIsAskedForEver) 
         asked += pairs[i]->acceptor().last_kernel_look != looks[i];
     EXPECT_LE(asked, 8);  // so many are always looked at
     // And none is forgotten.
-    for (int i = kStreams - 1; i >= 0; --i) {
-        ASSERT_EQ(door_send(pairs[static_cast<size_t>(i)]->connector_fd(), "b", 1), 1);
-        const auto events = wait(5000);
-        ASSERT_EQ(events.size(), 1U) << i;
-        EXPECT_EQ(events[0].data.u64, static_cast<uint64_t>(i));
-        receive_byte(pairs[static_cast<size_t>(i)]->acceptor_fd());
-    }
+    each_is_told_of(pairs);
 }
 
 TEST_F(EpollSetTest, MoreReadyThanThereIsRoomForTakeTurns) {
